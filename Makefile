@@ -1,0 +1,43 @@
+# Every target makes .venv and fetches the model and the texts by itself. `make help` lists them.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all lab notebooks bench results clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[notebooks,test]'
+	$(BIN)/wanda fetch
+	touch $@
+
+run: .venv/ready  ## the main job: prune a real model three ways; table, page, figure and JSON in build/
+	$(BIN)/python -m wanda.course.execute 06 --set output_folder=$(CURDIR)/build --out build/benchmark.ipynb
+	$(BIN)/jupyter nbconvert --log-level WARN --to html build/benchmark.ipynb
+	@cat build/benchmark.txt && echo && echo "Also in build/: benchmark.html, benchmark.png, benchmark.json"
+
+test: .venv/ready  ## style and tests, without the slow ones
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pytest -m 'not slow'
+
+test-all: .venv/ready  ## all tests
+	$(BIN)/pytest
+
+lab: .venv/ready  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+notebooks: .venv/ready  ## execute every notebook in place, in order
+	$(BIN)/python -m wanda.course.execute all --in-place
+
+bench: .venv/ready  ## the time of each method over the time of a dense forward pass
+	$(BIN)/python benchmarks/speed.py --out results/speed.json
+
+results: .venv/ready  ## the quality tables in results/ (an hour; resumable)
+	$(BIN)/python benchmarks/quality.py --text wikitext2 --out results/quality-wikitext2.json
+
+clean:  ## remove what was built (not the cache of fetched files)
+	rm -rf .venv build
