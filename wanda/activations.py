@@ -1,0 +1,66 @@
+"""What a layer's inputs look like, summed over the calibration tokens: feature norms and the Hessian.
+
+Both are sums over tokens, kept in float32 whatever the model's dtype, so they can be added up batch by batch and merged.
+"""
+
+import torch
+
+PANEL = 512  # columns of the Hessian computed at once; only panels on and right of the diagonal are
+
+
+class InputNorm:
+    """The L2 norm of each input feature: ||X_j|| over all tokens seen. All that Wanda needs to know of the data."""
+
+    def __init__(self, width, device=None):
+        self.tokens = 0
+        self.sum_of_squares = torch.zeros(width, dtype=torch.float32, device=device)  # [in]
+
+    def add(self, inputs):
+        """Take in a batch of inputs [tokens, in]."""
+        inputs = inputs.float()
+        self.sum_of_squares += inputs.square().sum(dim=0)
+        self.tokens += len(inputs)
+
+    def merge(self, other):
+        """Add what another accumulator saw: the result is that of one accumulator over both parts."""
+        self.sum_of_squares += other.sum_of_squares.to(self.sum_of_squares.device)
+        self.tokens += other.tokens
+
+    def norm(self):
+        """Tensor [in], float32."""
+        return self.sum_of_squares.sqrt()
+
+
+class Hessian:
+    """H = sum over tokens of x xT: the Hessian of a linear layer's squared output error, up to a factor 2.
+
+    Its diagonal holds the squared feature norms, so it serves every score as well.
+    Source: SparseGPT (arXiv 2301.00774), section 3.1.
+    """
+
+    def __init__(self, width, device=None):
+        self.tokens = 0
+        self.upper = torch.zeros(width, width, dtype=torch.float32, device=device)  # [in, in], lower panels unused
+
+    def add(self, inputs):
+        """Take in a batch of inputs [tokens, in]."""
+        inputs = inputs.float()
+        for start in range(0, inputs.shape[1], PANEL):
+            panel = slice(start, start + PANEL)
+            # H is symmetric: what lies left of the diagonal panel is known already.
+            self.upper[panel, start:].addmm_(inputs[:, panel].T, inputs[:, start:])
+        self.tokens += len(inputs)
+
+    def merge(self, other):
+        """Add what another accumulator saw: the result is that of one accumulator over both parts."""
+        self.upper += other.upper.to(self.upper.device)
+        self.tokens += other.tokens
+
+    def matrix(self):
+        """Tensor [in, in], float32, symmetric to the last bit."""
+        upper = self.upper.triu()
+        return upper + upper.triu(diagonal=1).T
+
+    def norm(self):
+        """Tensor [in], float32: the same feature norms as `InputNorm`."""
+        return self.upper.diagonal().sqrt()

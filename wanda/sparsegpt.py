@@ -1,0 +1,108 @@
+"""Prune and repair: SparseGPT's optimal-brain-surgeon update. Pure tensors: weight + Hessian -> weight.
+
+Columns are visited from left to right. When a weight is removed, the kept weights of its row further right move to
+make up for it; columns already passed stay as they are. Because all rows follow the same order, they share one
+factor of the inverse Hessian. Source: SparseGPT (Frantar and Alistarh, arXiv 2301.00774), algorithm 1.
+"""
+
+import warnings
+
+import torch
+
+from .masks import check_sparsity, check_width, parse_pattern, smallest
+
+BLOCK = 128  # columns whose errors are gathered before the rest of the matrix is updated (the paper's B)
+DAMPING = 0.01  # fraction of the mean diagonal added to it (the paper's lambda)
+
+
+def sparsegpt(
+    weight, hessian, sparsity=0.5, pattern=None, mask=None, *, block=BLOCK, damping=DAMPING, layer="the layer"
+):
+    """Prune a weight matrix and update what is kept, to change the layer's outputs as little as possible.
+
+    Args:
+        weight: Tensor [out, in].
+        hessian: Tensor [in, in], sum over calibration tokens of x xT.
+        sparsity, pattern: as in `prune_mask`. Without a pattern the mask is chosen block by block, over all rows.
+        mask: Bool tensor [out, in] chosen elsewhere (True = pruned): then only the repair is done.
+        layer: name for messages.
+
+    Returns:
+        (weight, mask): float32 [out, in] with exact zeros where mask is True, and the bool mask [out, in].
+
+    Raises:
+        ValueError: bad sparsity or pattern. RuntimeError: the Hessian cannot be factorised even when heavily damped.
+    """
+    if pattern is None and mask is None:
+        check_sparsity(sparsity)
+    elif pattern is not None:
+        check_width(weight.shape[1], pattern, layer)
+    factor, dead = inverse_factor(hessian, damping, layer)
+    return repair(weight, factor, dead, sparsity, pattern, mask, block=block)
+
+
+def inverse_factor(hessian, damping=DAMPING, layer="the layer"):
+    """The upper Cholesky factor U of the inverse of the damped Hessian: UT U = (H + damping * mean(diag H) * I)^-1.
+
+    Features that were always zero ("dead") have an empty row and column in H; they get a diagonal of their own, so
+    that they neither make H singular nor touch the others.
+
+    Returns: (U [in, in] float32 upper triangular, dead [in] bool).
+    """
+    diagonal = hessian.diagonal()
+    dead = diagonal == 0
+    mean = diagonal[~dead].mean() if not dead.all() else torch.ones((), device=hessian.device)
+    for attempt in range(4):
+        damped = hessian.float().clone()
+        damped.diagonal().add_(damping * mean + mean * dead)
+        # Factor H from its last row to its first: with R upper triangular, H = R RT, hence H^-1 = (R^-1)T R^-1 and
+        # U = R^-1. The inverse itself, the step that loses digits, is never formed.
+        flipped, failed = torch.linalg.cholesky_ex(damped.flip(0, 1))
+        if not failed:
+            identity = torch.eye(len(damped), device=damped.device)
+            return torch.linalg.solve_triangular(flipped.flip(0, 1), identity, upper=True), dead
+        if attempt < 3:
+            damping = 10 * damping
+            warnings.warn(
+                f"{layer}: the Hessian is not positive definite; trying again with damping {damping:g}", stacklevel=2
+            )
+    raise RuntimeError(
+        f"{layer}: the Hessian could not be factorised even with damping {damping:g} of its mean diagonal; "
+        "check the calibration data, or use method='wanda', which needs no factorisation"
+    )
+
+
+def repair(weight, factor, dead, sparsity=0.5, pattern=None, mask=None, *, block=BLOCK):
+    """Algorithm 1 of the paper with the factor at hand (layers that read the same input share it). See `sparsegpt`."""
+    outputs, width = weight.shape
+    choose = mask is None
+    keep, size = parse_pattern(pattern) if choose and pattern is not None else (None, 1)
+    block = max(size, block - block % size)  # an N:M group never straddles two blocks
+    rest = weight.detach().float().T.clone()  # [in, out]: a column of W is contiguous here
+    pruned = torch.zeros_like(rest, dtype=torch.bool) if choose else mask.T.contiguous()  # [in, out]
+    for start in range(0, width, block):
+        stop = min(start + block, width)
+        here = slice(start, stop)
+        columns, marks, local = rest[here], pruned[here], factor[here, here]  # [b, out], [b, out], [b, b]
+        if choose and pattern is None:
+            # Rounded at both ends of the block, the counts add up to round(sparsity * size) for the whole layer.
+            count = round(sparsity * outputs * stop) - round(sparsity * outputs * start)
+            saliency = _saliency(columns, local.diagonal(), dead[here])
+            marks.copy_(smallest(saliency.T.reshape(1, -1), count).reshape(outputs, -1).T)
+        errors = torch.zeros_like(columns)
+        for i, pivot in enumerate(local.diagonal().tolist()):
+            if keep is not None and i % size == 0:
+                group = slice(i, i + size)
+                saliency = _saliency(columns[group], local.diagonal()[group], dead[here][group])
+                marks[group] = smallest(saliency.T, size - keep).T
+            torch.mul(columns[i], marks[i], out=errors[i]).div_(pivot)
+            columns[i + 1 :].addr_(local[i, i + 1 :], errors[i], alpha=-1)
+        rest[stop:].addmm_(factor[here, stop:].T, errors, alpha=-1)  # the lazy update of all later columns
+    return rest.masked_fill_(pruned, 0).T.contiguous(), pruned.T.contiguous()
+
+
+def _saliency(columns, pivots, dead):
+    """How much the output error grows when a weight goes: w^2 / U_ii^2 (SparseGPT, equation 4). [b, out]
+
+    What multiplies a dead feature costs nothing."""
+    return (columns / pivots[:, None]).square().masked_fill_(dead[:, None], 0)
