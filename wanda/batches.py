@@ -1,0 +1,68 @@
+"""Calibration data as the walk needs it: a list of checked batches of token ids."""
+
+import inspect
+from collections.abc import Mapping
+
+import torch
+
+
+def calibration_batches(model, calibration, batch_size=1):
+    """Check calibration data against a model and cut it into batches.
+
+    Args:
+        calibration: LongTensor [samples, length], or an iterable of such tensors or of mappings with `input_ids`
+            [batch, length] and, where there is padding, `attention_mask` (1 = token, 0 = padding).
+        batch_size: windows per forward pass, for a tensor; mappings are taken as they are.
+
+    Returns: list of dicts for the model's forward, on the device of its embedding. `attention_mask` is there only
+        where something is padded; positions then count tokens, not padding.
+
+    Raises:
+        TypeError, ValueError: no data, not integers, not a matrix, ids outside the vocabulary, windows longer than
+            the model's context, a mask of another shape or without any token.
+    """
+    if calibration is None or isinstance(calibration, (str, Mapping)):
+        raise TypeError(
+            "calibration must be a LongTensor [samples, length] or an iterable of batches, "
+            f"got {type(calibration).__name__}; wanda.calibration_set(tokenizer) makes one"
+        )
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
+    parts = calibration.split(batch_size) if isinstance(calibration, torch.Tensor) and len(calibration) else calibration
+    batches = [_batch(model, part if isinstance(part, Mapping) else {"input_ids": part}) for part in parts]
+    if not batches:
+        raise ValueError("calibration is empty; at least one window of tokens is needed")
+    return batches
+
+
+def _batch(model, part):
+    ids, mask = part["input_ids"], part.get("attention_mask")
+    if not isinstance(ids, torch.Tensor) or ids.dtype not in (torch.int64, torch.int32):
+        raise TypeError(
+            f"calibration must hold token ids (int64 tensors), got {getattr(ids, 'dtype', type(ids).__name__)}"
+        )
+    if ids.ndim != 2 or not ids.numel():
+        raise ValueError(f"calibration batches must be [samples, length] and not empty, got shape {tuple(ids.shape)}")
+    embedding = model.get_input_embeddings()
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= embedding.num_embeddings:
+        raise ValueError(
+            f"calibration holds token ids from {low} to {high}, but the model's vocabulary is 0 to "
+            f"{embedding.num_embeddings - 1}; was it made with another model's tokenizer?"
+        )
+    context = getattr(model.config, "max_position_embeddings", None)
+    if context and ids.shape[1] > context:
+        raise ValueError(f"calibration windows are {ids.shape[1]} tokens long; the model's context is {context}")
+    device = embedding.weight.device
+    batch = {"input_ids": ids.to(device)}
+    if mask is None:
+        return batch
+    if mask.shape != ids.shape:
+        raise ValueError(f"attention_mask has shape {tuple(mask.shape)}, input_ids {tuple(ids.shape)}; they must agree")
+    if not mask.any():
+        raise ValueError("a calibration batch is all padding: its attention_mask has no 1")
+    if not mask.all():
+        batch["attention_mask"] = mask.to(device)
+        if "position_ids" in inspect.signature(model.forward).parameters:
+            batch["position_ids"] = (mask.long().cumsum(dim=1) - 1).clamp(min=0).to(device)
+    return batch

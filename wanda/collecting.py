@@ -1,0 +1,91 @@
+"""One pass of the calibration data through one block, gathering statistics of what its linear layers read."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from .blocks import Stop, replay
+
+
+@dataclass
+class LayerInputs:
+    """What is kept of a layer's inputs: the running statistic, and the first window's tokens [tokens, in]."""
+
+    statistic: object
+    sample: torch.Tensor
+    derived: dict = field(default_factory=dict)  # what was computed from the statistic, for the layers that share it
+
+
+def collect(block, hidden, calls, masks, statistic, keep_outputs):
+    """Replay a block on every batch and accumulate a statistic of each layer's input over all non-padding tokens.
+
+    Layers that are handed the same tensor (q, k and v; gate and up) share one `LayerInputs`: it is computed once.
+    The pass ends as soon as the last layer has been reached, unless the outputs are wanted.
+
+    Args:
+        block: a `Block`. hidden, calls: as `capture` returns them for this block, one per batch.
+        masks: per batch, None or a bool tensor [batch, length], True for tokens.
+        statistic: `InputNorm` or `Hessian`.
+        keep_outputs: whether to return the block's outputs.
+
+    Returns: (dict from layer name to `LayerInputs`, list of outputs [batch, length, hidden] or None).
+
+    Raises: RuntimeError naming the layer if it saw NaN or infinity, or if padding cannot be told from tokens.
+    """
+    inputs, outputs, fired = {}, [], {layer.name: 0 for layer in block.layers}
+    current = (None, None)  # the last tensor seen in this pass, and where it went
+    once_each = False  # known after the first batch: then the rest of a pass can be left out
+    mask, remaining = None, 0
+
+    def hook(name):
+        def pre_forward(module, args):
+            nonlocal current, remaining
+            fired[name] += 1
+            tensor = args[0]
+            if tensor is current[0] and inputs.setdefault(name, current[1]) is current[1]:
+                pass  # counted already, for another layer
+            else:
+                tokens = _tokens(tensor, mask, name)  # [tokens, in]
+                if name not in inputs:
+                    inputs[name] = LayerInputs(statistic(tokens.shape[1], tokens.device), tokens[: tensor.shape[-2]])
+                inputs[name].statistic.add(tokens)
+                current = (tensor, inputs[name])
+            remaining -= 1
+            if once_each and remaining == 0 and not keep_outputs:
+                raise Stop
+
+        return pre_forward
+
+    handles = [layer.module.register_forward_pre_hook(hook(layer.name)) for layer in block.layers]
+    try:
+        for states, call, mask in zip(hidden, calls, masks, strict=True):  # noqa: B007 (the hooks read `mask`)
+            current, remaining = (None, None), len(block.layers)
+            try:
+                output = replay(block, states, call)
+            except Stop:
+                continue
+            if keep_outputs:
+                outputs.append(output)
+            once_each = all(count == 1 for count in fired.values())
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name, seen in inputs.items():
+        if not torch.isfinite(seen.statistic.norm()).all():
+            raise RuntimeError(
+                f"{name} was given NaN or infinite inputs by the calibration data; its statistics are void"
+            )
+    return inputs, outputs if keep_outputs else None
+
+
+def _tokens(tensor, mask, name):
+    """The non-padding rows [tokens, in] of a layer's input [batch, length, in] or [batch * length, in]."""
+    rows = tensor.reshape(-1, tensor.shape[-1])
+    if mask is None:
+        return rows
+    if len(rows) != mask.numel():
+        raise RuntimeError(
+            f"{name} read {len(rows)} rows of a batch of {mask.numel()} positions: padding cannot be told from tokens; "
+            "use calibration windows without padding"
+        )
+    return rows[mask.reshape(-1).to(rows.device)]

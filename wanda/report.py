@@ -1,0 +1,64 @@
+"""What a pruning run did: per layer the sparsity, the error it causes, and the seconds it took."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One pruned layer. `relative_error` is ||X (W - W')T|| / ||X WT|| over the tokens of the first calibration window,
+    as that layer reads them; None where no calibration data was given."""
+
+    name: str
+    shape: tuple
+    sparsity: float
+    relative_error: float | None
+    seconds: float
+
+
+@dataclass
+class PruneReport:
+    """The result of `wanda.prune`.
+
+    Attributes:
+        method: a description of what was done.
+        layers: list of `LayerReport`, in the order of pruning.
+        phases: seconds spent per phase: capture (the inputs of the first block), statistics (a forward of each block,
+            with the accumulation), select (masks and updates), recompute (a forward of each pruned block).
+        seconds: the whole run.
+    """
+
+    method: str
+    layers: list = field(default_factory=list)
+    phases: dict = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def sparsity(self):
+        """Fraction of exact zeros among the weights of the pruned layers."""
+        sizes = [layer.shape[0] * layer.shape[1] for layer in self.layers]
+        return sum(layer.sparsity * size for layer, size in zip(self.layers, sizes, strict=True)) / sum(sizes)
+
+    def to_frame(self):
+        """A pandas DataFrame, a row per layer."""
+        import pandas
+
+        frame = pandas.DataFrame([vars(layer) for layer in self.layers])
+        return frame.set_index("name")
+
+    def __str__(self):
+        phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.phases.items())
+        return (
+            f"{self.method}: {self.sparsity:.2%} of the weights in {len(self.layers)} layers are zero "
+            f"({self.seconds:.1f} s: {phases})"
+        )
+
+    __repr__ = __str__
+
+    def _repr_html_(self):
+        """In a notebook: the summary, and the layers grouped by their role in a block."""
+        frame = self.to_frame()
+        frame["role"] = frame.index.str.rsplit(".", n=1).str[-1]
+        columns = {"sparsity": "mean", "relative_error": "mean", "seconds": "sum"}
+        table = frame.astype({"relative_error": float}).groupby("role", sort=False).agg(columns)
+        table.insert(0, "layers", frame.groupby("role", sort=False).size())
+        return f"<p>{self}</p>" + table.to_html(float_format="{:.3f}".format, na_rep="")
