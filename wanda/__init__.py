@@ -1,0 +1,23 @@
+"""Prune large language models by weights and activations (Wanda, arXiv 2306.11695), with magnitude and SparseGPT beside it."""
+
+from .blocks import sparsity
+from .evaluation import perplexity
+from .masks import prune_mask
+from .models import load, save
+from .pruning import prune
+from .report import LayerReport, PruneReport
+from .text import calibration_set, eval_tokens
+
+__all__ = [
+    "LayerReport",
+    "PruneReport",
+    "calibration_set",
+    "eval_tokens",
+    "load",
+    "perplexity",
+    "prune",
+    "prune_mask",
+    "save",
+    "sparsity",
+]
+__version__ = "0.1.0"
