@@ -1,0 +1,212 @@
+"""The command line: `wanda prune | perplexity | compare | fetch`."""
+
+import argparse
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from .assets import fetch, sources
+from .comparison import compare, settings
+from .evaluation import perplexity
+from .masks import GROUPS, check_sparsity, parse_pattern
+from .models import BUNDLED, load, prepare, save
+from .pruning import prune
+from .rules import METHODS, make_rule, resolve_sparsity
+from .text import calibration_set, eval_tokens
+
+EPILOG = """examples:
+  wanda fetch                                                   get the default model and the texts, ahead of time
+  wanda compare smollm2                                         magnitude, Wanda and SparseGPT on the default model
+  wanda prune smollm2 --sparsity 0.5 --out pruned               half of the weights gone, saved to ./pruned
+  wanda prune ./llama --method sparsegpt --pattern 2:4 --calibration c4 --length 2048 --device cuda --out pruned
+  wanda perplexity ./pruned --text wikitext2 --length 2048
+"""
+MODEL_HELP = "'smollm2' (the default model), a local folder, a .gguf file, or a Hub id"
+
+
+def main(arguments=None):
+    """Run a command. Returns the exit status: 0, 1 for a failure, 2 for arguments that make no sense, 130 if interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, TypeError) as error:
+        print(f"wanda {options.command}: error: {error}", file=sys.stderr)
+        return 2
+    except (RuntimeError, OSError) as error:
+        print(f"wanda {options.command}: failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"wanda {options.command}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="wanda",
+        description="Prune language models by weights and activations (Wanda, arXiv 2306.11695).",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"wanda {version('wanda-pruning')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    command = commands.add_parser("prune", help="prune a model and save it", formatter_class=_Defaults)
+    command.set_defaults(run=_prune)
+    _add_model(command)
+    command.add_argument("--method", default="wanda", choices=METHODS, help="how weights are chosen")
+    _add_amount(command)
+    command.add_argument("--group", choices=GROUPS, help="what a weight competes with (default: the method's)")
+    command.add_argument("--update", choices=("obs",), help="repair the kept weights, whatever the method")
+    command.add_argument(
+        "--propagate",
+        default="pruned",
+        choices=("pruned", "dense"),
+        help="what a block sees: its pruned predecessors' output (the paper), or the dense model's (half the time)",
+    )
+    command.add_argument(
+        "--skip", nargs="+", default=(), metavar="LAYER", help="layers to leave dense: names, parts, wildcards"
+    )
+    _add_calibration(command)
+    command.add_argument("--out", required=True, type=Path, help="folder for the pruned model; it must be new or empty")
+
+    command = commands.add_parser("perplexity", help="measure a model's perplexity", formatter_class=_Defaults)
+    command.set_defaults(run=_perplexity)
+    _add_model(command)
+    _add_evaluation(command, windows=None)
+    command.add_argument("--stride", type=int, help="tokens between the starts of two windows (default: no overlap)")
+
+    command = commands.add_parser("compare", help="the table of methods for a model", formatter_class=_Defaults)
+    command.set_defaults(run=_compare)
+    _add_model(command)
+    _add_amount(command)
+    _add_calibration(command, samples=32)
+    _add_evaluation(command, windows=20)
+
+    command = commands.add_parser("fetch", help="get the default model and the texts ahead of time")
+    command.set_defaults(run=_fetch)
+    command.add_argument(
+        "names", nargs="*", metavar="NAME", help="what to fetch (default: everything in data/sources.toml)"
+    )
+    return parser
+
+
+class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action):
+        silent = action.default is None or action.default == () or action.required
+        return action.help if silent else super()._get_help_string(action)
+
+
+def _add_model(parser):
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("--revision", help="branch, tag or commit of a Hub repository")
+    parser.add_argument(
+        "--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"), help="of the weights"
+    )
+    parser.add_argument(
+        "--device", help="where to compute, such as 'cuda'; 'auto' spreads the model (default: the CPU)"
+    )
+
+
+def _add_amount(parser):
+    parser.add_argument("--sparsity", type=float, default=0.5, help="fraction of the weights to remove, in [0, 1)")
+    parser.add_argument(
+        "--pattern", metavar="N:M", help="keep at most N of each M consecutive inputs, such as 2:4; sets the sparsity"
+    )
+
+
+def _add_calibration(parser, samples=128):
+    sources = "'news', 'wikipedia', 'c4', 'wikitext2' or a text file"
+    parser.add_argument(
+        "--calibration", default="news", metavar="SOURCE", help=f"text to take statistics on: {sources}"
+    )
+    parser.add_argument("--samples", type=int, default=samples, help="calibration windows")
+    parser.add_argument("--length", type=int, default=512, help="tokens per calibration window")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of windows")
+    parser.add_argument("--batch-size", type=int, default=1, help="windows per forward pass")
+
+
+def _add_evaluation(parser, windows):
+    sources = "'wikipedia', 'news', 'wikitext2', 'c4' or a text file"
+    parser.add_argument("--text", default="wikipedia", metavar="SOURCE", help=f"text to judge by: {sources}")
+    flag = "--length" if windows is None else "--eval-length"
+    parser.add_argument(flag, dest="eval_length", type=int, default=1024, help="tokens per window of that text")
+    parser.add_argument("--windows", type=int, default=windows, help="use only the first so many windows")
+
+
+def _load(options):
+    dtype = options.dtype if options.dtype == "auto" else getattr(torch, options.dtype)
+    return load(options.model, dtype=dtype, device=options.device, revision=options.revision)
+
+
+def _calibration(tokenizer, options):
+    return calibration_set(tokenizer, options.calibration, options.samples, options.length, options.seed)
+
+
+def _evaluation(tokenizer, options):
+    tokens = eval_tokens(tokenizer, options.text)
+    if options.windows is not None and options.windows < 1:
+        raise ValueError(f"--windows must be at least 1, got {options.windows}")
+    tokens = tokens if options.windows is None else tokens[: options.windows * options.eval_length]
+    return tokens, f"{options.text}, {len(tokens)} tokens in windows of {options.eval_length}"
+
+
+def _prune(options):
+    # All that can be told before minutes of work.
+    rule = make_rule(options.method, options.pattern, options.group, options.update, options.propagate)
+    resolve_sparsity([], options.sparsity, options.pattern)
+    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+        raise ValueError(f"--out {options.out} exists already and is not an empty folder")
+
+    model, tokenizer = _load(options)
+    calibration = _calibration(tokenizer, options) if rule.needs_data else None
+    report = prune(
+        model,
+        calibration,
+        method=options.method,
+        sparsity=options.sparsity,
+        pattern=options.pattern,
+        group=options.group,
+        update=options.update,
+        propagate=options.propagate,
+        skip=options.skip,
+        batch_size=options.batch_size,
+    )
+    save(model, tokenizer, options.out)
+    print(report)
+    print(f"saved to {options.out}")
+
+
+def _perplexity(options):
+    model, tokenizer = _load(options)
+    tokens, described = _evaluation(tokenizer, options)
+    value = perplexity(model, tokens, options.eval_length, options.stride, progress=True)
+    overlap = f"stride {options.stride}" if options.stride else "no overlap"
+    print(f"{value:.3f}  ({described}, {overlap}, no BOS added)")
+
+
+def _compare(options):
+    import pandas
+
+    if options.pattern is None:
+        check_sparsity(options.sparsity, "--sparsity")
+        rows = settings((options.sparsity,), ())
+    else:
+        parse_pattern(options.pattern)
+        rows = settings((), (options.pattern,))
+    model, tokenizer = _load(options)
+    calibration = _calibration(tokenizer, options)
+    tokens, described = _evaluation(tokenizer, options)
+    results = list(compare(model, calibration, tokens, rows, length=options.eval_length, batch_size=options.batch_size))
+    table = pandas.DataFrame(results)[["method", "sparsity", "perplexity", "seconds"]]
+    print(f"{options.model}{' ' + options.pattern if options.pattern else ''}; perplexity on {described}")
+    print(table.to_string(index=False, float_format="{:.2f}".format))
+
+
+def _fetch(options):
+    for name in options.names or sources():
+        print(f"{name}: {fetch(name)}")
+        if name == BUNDLED:
+            prepare()  # dequantised now, so that the first `load` is quick
