@@ -1,0 +1,1 @@
+"""What only the notebooks need: figures, exercises, their environment and execution."""

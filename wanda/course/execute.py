@@ -1,0 +1,90 @@
+"""Run notebooks with papermill under a profile: `python -m wanda.course.execute 06 --profile ci --out build/06.ipynb`.
+
+A profile is a file notebooks/profiles/NAME.yaml: for each notebook, the parameters that differ from its own. What a
+notebook holds by itself is the `cpu` profile. A parameter the notebook does not have is an error.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import yaml
+from nbclient import NotebookClient
+
+from ..assets import CHECKOUT
+
+NOTEBOOKS = (CHECKOUT or Path()) / "notebooks"
+
+
+def parameters(notebook, profile, **others):
+    """The parameters of a notebook under a profile, with others on top.
+
+    Raises: ValueError for a profile that does not exist or a parameter that the notebook does not have.
+    """
+    file = NOTEBOOKS / "profiles" / f"{profile}.yaml"
+    if not file.is_file():
+        raise ValueError(
+            f"there is no profile {profile!r}; there are {', '.join(sorted(p.stem for p in file.parent.iterdir()))}"
+        )
+    chosen = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get(notebook.stem) or {}
+    chosen = {**chosen, **others}
+    known = papermill.inspect_notebook(str(notebook))
+    unknown = sorted(set(chosen) - set(known))
+    if unknown:
+        raise ValueError(f"{notebook.name} has no parameter {', '.join(unknown)}; it has {', '.join(known)}")
+    return chosen
+
+
+def execute(notebook, out, profile="cpu", **others):
+    """Run a notebook from its own folder with a profile's parameters, and write the result to `out`. Prints as it goes."""
+    chosen = parameters(notebook, profile, **others)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    papermill.execute_notebook(
+        str(notebook), str(out), chosen, cwd=str(notebook.parent), kernel_name="python3", log_output=True
+    )
+
+
+def execute_in_place(notebook):
+    """Run a notebook as it is from a fresh kernel and keep the outputs in it: what is committed."""
+    content = nbformat.read(notebook, as_version=4)
+    NotebookClient(
+        content, timeout=3600, kernel_name="python3", resources={"metadata": {"path": notebook.parent}}
+    ).execute()
+    for cell in content.cells:
+        cell.metadata.pop("execution", None)  # the times of execution would differ with every run
+    content.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    nbformat.write(content, notebook)
+
+
+def main(arguments=None):
+    """Run the command line. Returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("notebook", help="the number of a notebook, such as 06, or 'all'")
+    parser.add_argument("--profile", default="cpu")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one more parameter")
+    parser.add_argument("--out", type=Path, help="file for the executed notebook (default: build/NAME.ipynb)")
+    parser.add_argument("--in-place", action="store_true", help="keep the outputs in the notebook itself")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")  # papermill logs what the cells print
+    pattern = "*.ipynb" if options.notebook == "all" else f"{options.notebook}_*.ipynb"
+    notebooks = sorted(NOTEBOOKS.glob(pattern))
+    if not notebooks:
+        parser.error(f"there is no notebook {options.notebook!r} in {NOTEBOOKS}")
+    others = {name: yaml.safe_load(value) for name, _, value in (item.partition("=") for item in options.set)}
+    for notebook in notebooks:
+        print(notebook.name, flush=True)
+        if options.in_place:
+            execute_in_place(notebook)
+        else:
+            execute(notebook, (options.out or Path("build") / notebook.name).resolve(), options.profile, **others)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""One look for every figure: colours that stay apart for colour-blind readers, axes with units, alt text."""
+
+import io
+
+import matplotlib
+from IPython.display import Image, display
+from matplotlib import pyplot
+
+# Okabe and Ito's palette, told apart with every kind of colour blindness. A method keeps its colour in all notebooks.
+COLORS = {"dense": "#000000", "magnitude": "#D55E00", "wanda": "#0072B2", "sparsegpt": "#009E73"}
+ACCENT, OTHER, MUTED = "#CC79A7", "#E69F00", "#8C8C8C"
+LABELS = {"dense": "dense", "magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT"}
+SEQUENTIAL = "cividis"  # for heat maps
+
+STYLE = {
+    "figure.figsize": (7.0, 3.8),
+    "figure.constrained_layout.use": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": matplotlib.cycler(color=[*COLORS.values(), ACCENT, OTHER]),
+    "grid.color": "#E5E5E5",
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+}
+
+
+def figure(rows=1, columns=1, size=None, **options):
+    """A figure and its axes in the course's style. size: (width, height) in inches; options as for `pyplot.subplots`."""
+    with pyplot.rc_context(STYLE):
+        return pyplot.subplots(rows, columns, figsize=size, **options)
+
+
+def show(drawing, alt, file=None):
+    """Display a figure with a text for those who cannot see it, and close it.
+
+    Args:
+        drawing: a matplotlib figure.
+        alt: what it shows, in a sentence or two: the kind of plot, the axes, the finding.
+        file: path of a PNG to write as well.
+
+    Raises: ValueError if there is no alt text worth the name.
+    """
+    if len(alt) < 30:
+        raise ValueError(f"the alt text must say what the figure shows; got {alt!r}")
+    buffer = io.BytesIO()
+    drawing.savefig(buffer, format="png", dpi=110, metadata={"Software": None})  # no version in the bytes
+    pyplot.close(drawing)
+    if file is not None:
+        with open(file, "wb") as target:
+            target.write(buffer.getvalue())
+    display(Image(buffer.getvalue(), alt=alt))
+
+
+def perplexity_bars(axes, rows, dense):
+    """Bars of perplexity, log scale, one per method, grouped by sparsity or pattern.
+
+    Args:
+        rows: dicts with method, amount (the group's label) and perplexity.
+        dense: the dense model's perplexity, drawn as a line.
+    """
+    amounts = list(dict.fromkeys(row["amount"] for row in rows))
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    width = 0.8 / len(methods)
+    for index, method in enumerate(methods):
+        values = [
+            next(row["perplexity"] for row in rows if (row["method"], row["amount"]) == (method, a)) for a in amounts
+        ]
+        places = [group + (index - (len(methods) - 1) / 2) * width for group in range(len(amounts))]
+        bars = axes.bar(places, values, width * 0.92, color=COLORS[method], label=LABELS[method])
+        axes.bar_label(
+            bars, labels=[f"{value:,.0f}" if value >= 100 else f"{value:.1f}" for value in values], fontsize=9
+        )
+    axes.axhline(dense, color=COLORS["dense"], linestyle="--", linewidth=1.2, label=f"dense ({dense:.1f})")
+    axes.set_yscale("log")
+    axes.set_xticks(range(len(amounts)), amounts)
+    axes.set_ylabel("perplexity (log scale; lower is better)")
+    axes.grid(axis="x", visible=False)
+    axes.margins(y=0.15)
+    axes.legend(ncols=len(methods) + 1, loc="lower center", bbox_to_anchor=(0.5, 1.0))
