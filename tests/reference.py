@@ -1,0 +1,90 @@
+"""Slow and obvious statements of the published algorithms, in float64, to hold the module against."""
+
+import torch
+
+from wanda.blocks import find_blocks
+
+
+def prune_mask(score, sparsity=0.5, pattern=None, group="output"):
+    """One weight at a time: sort each group by (score, position), mark the first so many."""
+    outputs, width = score.shape
+    places = [(i, j) for i in range(outputs) for j in range(width)]
+    if pattern is not None:
+        keep, size = map(int, pattern.split(":"))
+        groups = [[(i, j + k) for k in range(size)] for i in range(outputs) for j in range(0, width, size)]
+        counts = [size - keep] * len(groups)
+    else:
+        if group == "output":
+            groups = [[(i, j) for j in range(width)] for i in range(outputs)]
+        elif group == "input":
+            groups = [[(i, j) for i in range(outputs)] for j in range(width)]
+        else:
+            groups = [places]
+        counts = [round(sparsity * len(members)) for members in groups]
+    mask = torch.zeros(outputs, width, dtype=torch.bool)
+    for members, count in zip(groups, counts, strict=True):
+        for place in sorted(members, key=lambda p: (float(score[p]), p))[:count]:
+            mask[place] = True
+    return mask
+
+
+def sparsegpt(weight, hessian, sparsity=0.5, pattern=None, mask=None, block=128, damping=0.01):
+    """Algorithm 1 of SparseGPT, row by row, with the inverse of the remaining Hessian computed anew for each column.
+
+    No Cholesky factor: after column j, the inverse is taken of H restricted to the columns right of it, which is what
+    the algorithm's factor stands for.
+    """
+    weight, hessian = weight.double().clone(), hessian.double().clone()
+    outputs, width = weight.shape
+    hessian += damping * hessian.diagonal().mean() * torch.eye(width, dtype=torch.float64)
+    inverse_diagonal = torch.zeros(width, dtype=torch.float64)  # [H_remaining^-1]_jj when column j is reached
+    inverse_rows = []
+    for j in range(width):
+        inverse = torch.linalg.inv(hessian[j:, j:])
+        inverse_diagonal[j] = inverse[0, 0]
+        inverse_rows.append(inverse[0])
+    chosen = torch.zeros(outputs, width, dtype=torch.bool) if mask is None else mask.clone()
+    for j in range(width):
+        if mask is None and pattern is None and j % block == 0:
+            stop = min(j + block, width)
+            saliency = weight[:, j:stop] ** 2 / inverse_diagonal[j:stop]
+            count = round(sparsity * outputs * stop) - round(sparsity * outputs * j)
+            order = sorted((float(saliency[i, k]), i, k) for i in range(outputs) for k in range(stop - j))
+            for _, i, k in order[:count]:
+                chosen[i, j + k] = True
+        if mask is None and pattern is not None:
+            keep, size = map(int, pattern.split(":"))
+            if j % size == 0:
+                for i in range(outputs):
+                    saliency = weight[i, j : j + size] ** 2 / inverse_diagonal[j : j + size]
+                    for k in sorted(range(size), key=lambda k: (float(saliency[k]), k))[: size - keep]:
+                        chosen[i, j + k] = True
+        for i in range(outputs):
+            if chosen[i, j]:
+                weight[i, j:] -= weight[i, j] / inverse_diagonal[j] * inverse_rows[j]
+                weight[i, j] = 0
+    return weight, chosen
+
+
+@torch.no_grad()
+def layer_inputs(model, block, calibration):
+    """What the layers of one block read when the whole model runs: dict from name to [tokens, in], float64."""
+    seen = {layer.name: [] for layer in block.layers}
+
+    def keep(name):
+        return lambda module, args: seen[name].append(args[0].reshape(-1, args[0].shape[-1]).double())
+
+    handles = [layer.module.register_forward_pre_hook(keep(layer.name)) for layer in block.layers]
+    model(calibration, use_cache=False)
+    for handle in handles:
+        handle.remove()
+    return {name: torch.cat(parts) for name, parts in seen.items()}
+
+
+@torch.no_grad()
+def walk(model, calibration, prune_layer):
+    """Block after block: run the whole model as pruned so far, look at what the block's layers read, prune them."""
+    for block in find_blocks(model):
+        inputs = layer_inputs(model, block, calibration)
+        for layer in block.layers:
+            layer.replace(prune_layer(layer.weight.double(), inputs[layer.name]).to(layer.weight.dtype))

@@ -1,0 +1,95 @@
+"""`prune_mask` against a brute-force definition."""
+
+import pytest
+import reference
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import wanda
+from wanda.masks import GROUPS
+
+# Few distinct values, so that ties, zeros and equal rows are the rule; infinities are allowed.
+VALUES = st.sampled_from([0.0, -0.0, 1.0, 1.0, 2.5, -3.0, 1e-30, float("inf"), float("-inf")]) | st.floats(-4, 4, width=32)
+
+
+@st.composite
+def scores(draw, multiple=1):
+    outputs, width = draw(st.integers(1, 6)), multiple * draw(st.integers(1, 12 // multiple + 1))
+    values = draw(st.lists(VALUES, min_size=outputs * width, max_size=outputs * width))
+    dtype = draw(st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]))
+    return torch.tensor(values).reshape(outputs, width).to(dtype)
+
+
+@given(scores(), st.floats(0, 1, exclude_max=True), st.sampled_from(GROUPS))
+def test_unstructured_masks_are_the_brute_force_ones(score, sparsity, group):
+    mask = wanda.prune_mask(score, sparsity, group=group)
+    assert mask.dtype == torch.bool
+    assert torch.equal(mask, reference.prune_mask(score, sparsity, group=group))
+
+
+@given(st.data(), st.integers(1, 9))
+def test_pattern_masks_are_the_brute_force_ones(data, size):
+    keep = data.draw(st.integers(1, size))
+    score = data.draw(scores(multiple=size))
+    mask = wanda.prune_mask(score, pattern=f"{keep}:{size}")
+    assert torch.equal(mask, reference.prune_mask(score, pattern=f"{keep}:{size}"))
+    assert ((~mask).reshape(-1, size).sum(dim=1) == keep).all()
+
+
+@given(scores(), st.floats(0, 1, exclude_max=True))
+def test_counts_are_exact(score, sparsity):
+    outputs, width = score.shape
+    assert (wanda.prune_mask(score, sparsity).sum(dim=1) == round(sparsity * width)).all()
+    assert wanda.prune_mask(score, sparsity, group="layer").sum() == round(sparsity * score.numel())
+    assert (wanda.prune_mask(score, sparsity, group="input").sum(dim=0) == round(sparsity * outputs)).all()
+
+
+def test_zero_columns_do_not_push_the_count_over_the_target():
+    score = torch.rand(5, 10)
+    score[:, :7] = 0  # more dead inputs than the target
+    assert (wanda.prune_mask(score, 0.5).sum(dim=1) == 5).all()
+
+
+def test_ties_go_in_order_of_position():
+    assert wanda.prune_mask(torch.ones(2, 4), 0.5).tolist() == [[True, True, False, False]] * 2
+    assert wanda.prune_mask(torch.ones(2, 4), pattern="1:4").tolist() == [[True, True, True, False]] * 2
+    assert wanda.prune_mask(torch.ones(2, 4), 0.5, group="layer").tolist() == [[True] * 4, [False] * 4]
+
+
+def test_sorting_on_a_device_gives_the_mask_of_selection_on_the_cpu(monkeypatch):
+    import wanda.masks
+
+    score = torch.randint(5, (40, 60), generator=torch.Generator().manual_seed(0)).float()
+    selected = wanda.prune_mask(score, 0.37)
+    monkeypatch.setattr(wanda.masks, "_kth_smallest", wanda.masks._kth_smallest_by_sorting)
+    assert torch.equal(wanda.prune_mask(score, 0.37), selected)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"sparsity": 1.0}, ValueError, r"\[0, 1\).*1\.0"),
+        ({"sparsity": -0.1}, ValueError, r"\[0, 1\).*-0\.1"),
+        ({"sparsity": float("nan")}, ValueError, r"\[0, 1\).*nan"),
+        ({"sparsity": "half"}, TypeError, "half"),
+        ({"sparsity": True}, TypeError, "True"),
+        ({"pattern": "4:2"}, ValueError, "1 <= N <= M.*'4:2'"),
+        ({"pattern": "0:4"}, ValueError, "1 <= N <= M"),
+        ({"pattern": "2/4"}, ValueError, "'2/4'"),
+        ({"pattern": 24}, ValueError, "24"),
+        ({"pattern": "2:5"}, ValueError, "divisible by 5.*8 inputs"),
+        ({"group": "row"}, ValueError, "'output'.*'row'"),
+        ({"pattern": "2:4", "group": "layer"}, ValueError, "cannot be joined"),
+    ],
+)
+def test_what_is_not_allowed_is_said(options, error, message):
+    with pytest.raises(error, match=message):
+        wanda.prune_mask(torch.rand(4, 8), **options)
+
+
+def test_nan_scores_and_wrong_shapes_are_refused():
+    with pytest.raises(ValueError, match="NaN"):
+        wanda.prune_mask(torch.tensor([[1.0, float("nan")]]))
+    with pytest.raises(ValueError, match="matrix"):
+        wanda.prune_mask(torch.rand(4))

@@ -1,0 +1,121 @@
+"""SparseGPT against a float64 statement of the published algorithm."""
+
+import pytest
+import reference
+import torch
+
+from wanda.activations import Hessian, InputNorm
+from wanda.sparsegpt import inverse_factor, sparsegpt
+
+
+def problem(outputs=6, width=24, tokens=200, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(width, width, generator=generator, dtype=torch.float64)
+    inputs = torch.randn(tokens, width, generator=generator, dtype=torch.float64) @ mixing  # correlated features
+    weight = torch.randn(outputs, width, generator=generator)
+    return weight, (inputs.T @ inputs), inputs
+
+
+@pytest.mark.parametrize("block", [128, 8, 7])
+@pytest.mark.parametrize("sparsity", [0.25, 0.5, 0.8])
+def test_unstructured(sparsity, block):
+    weight, hessian, _ = problem()
+    got, mask = sparsegpt(weight, hessian.float(), sparsity, block=block)
+    expected, chosen = reference.sparsegpt(weight, hessian, sparsity, block=block)
+    assert torch.equal(mask, chosen)
+    assert mask.sum() == round(sparsity * weight.numel())
+    torch.testing.assert_close(got.double(), expected, rtol=2e-3, atol=2e-3)
+    assert (got[mask] == 0).all()
+
+
+@pytest.mark.parametrize(("pattern", "width"), [("2:4", 24), ("4:8", 24), ("1:4", 24), ("2:3", 24), ("5:12", 24), ("2:6", 24)])
+def test_patterns(pattern, width):
+    weight, hessian, _ = problem(width=width)
+    got, mask = sparsegpt(weight, hessian.float(), pattern=pattern, block=8)
+    expected, chosen = reference.sparsegpt(weight, hessian, pattern=pattern)
+    assert torch.equal(mask, chosen)
+    torch.testing.assert_close(got.double(), expected, rtol=2e-3, atol=2e-3)
+
+
+def test_repair_of_a_given_mask():
+    weight, hessian, inputs = problem()
+    mask = torch.rand(weight.shape, generator=torch.Generator().manual_seed(5)) < 0.5
+    got, same = sparsegpt(weight, hessian.float(), mask=mask)
+    expected, _ = reference.sparsegpt(weight, hessian, mask=mask)
+    assert torch.equal(same, mask)
+    torch.testing.assert_close(got.double(), expected, rtol=2e-3, atol=2e-3)
+    error = torch.linalg.norm(inputs @ (weight.double() - got.double()).T)
+    unrepaired = torch.linalg.norm(inputs @ (weight * mask).double().T)
+    assert error < unrepaired
+
+
+def test_the_factor_is_the_cholesky_factor_of_the_inverse():
+    _, hessian, _ = problem()
+    damped = hessian + 0.01 * hessian.diagonal().mean() * torch.eye(24)
+    factor, dead = inverse_factor(hessian.float())
+    torch.testing.assert_close(factor.double(), torch.linalg.cholesky(torch.linalg.inv(damped), upper=True), rtol=1e-2, atol=1e-5)
+    assert not dead.any()
+
+
+def test_dead_features_are_set_apart():
+    weight, hessian, _ = problem()
+    dead = torch.tensor([0, 5, 6])
+    hessian[dead] = 0
+    hessian[:, dead] = 0
+    got, mask = sparsegpt(weight, hessian.float(), 0.5)
+    assert mask[:, dead].all()  # removing them costs nothing, so they go first
+    assert mask.sum() == round(0.5 * weight.numel())
+    live = [j for j in range(24) if j not in dead.tolist()]
+    # What is left is the problem without the dead columns, with their share of the zeros taken off.
+    few = (mask.sum() - mask[:, dead].sum()).item() / (len(weight) * len(live))
+    alone, alone_mask = sparsegpt(weight[:, live], hessian[live][:, live].float(), few)
+    assert torch.equal(mask[:, live], alone_mask)
+    torch.testing.assert_close(got[:, live], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_more_dead_features_than_the_target_do_not_push_the_count_over_it():
+    weight, hessian, _ = problem()
+    hessian[:20] = 0
+    hessian[:, :20] = 0
+    _, mask = sparsegpt(weight, hessian.float(), 0.5)
+    assert mask.sum() == round(0.5 * weight.numel())
+
+
+def test_a_hessian_that_is_not_positive_definite_is_damped_more_and_named():
+    weight = torch.randn(3, 4)
+    hessian = torch.eye(4)
+    hessian[0, 1] = hessian[1, 0] = 1.05  # eigenvalue -0.05
+    with pytest.warns(UserWarning, match="model.layer.7.*damping 0.1"):
+        _, mask = sparsegpt(weight, hessian, 0.5, layer="model.layer.7")
+    assert mask.sum() == 6
+    with pytest.warns(UserWarning), pytest.raises(RuntimeError, match=r"model\.layer\.7.*calibration"):
+        sparsegpt(weight, -torch.eye(4), 0.5, layer="model.layer.7")
+
+
+def test_a_width_that_the_pattern_does_not_divide_is_refused():
+    weight, hessian, _ = problem()
+    with pytest.raises(ValueError, match="divisible by 5.*q_proj has 24"):
+        sparsegpt(weight, hessian, pattern="2:5", layer="q_proj")
+
+
+@pytest.mark.parametrize("statistic", [InputNorm, Hessian])
+def test_statistics_add_up_and_merge(statistic):
+    inputs = torch.randn(50, 1100, generator=torch.Generator().manual_seed(0))  # more than two panels
+    whole, first, second = (statistic(1100) for _ in range(3))
+    whole.add(inputs)
+    first.add(inputs[:20].to(torch.float64))
+    second.add(inputs[20:])
+    first.merge(second)
+    torch.testing.assert_close(first.norm(), inputs.norm(dim=0))
+    torch.testing.assert_close(whole.norm(), first.norm())
+    assert whole.tokens == first.tokens == 50
+    if statistic is Hessian:
+        torch.testing.assert_close(first.matrix(), inputs.T @ inputs, rtol=1e-4, atol=1e-4)
+        assert torch.equal(first.matrix(), first.matrix().T)
+
+
+def test_statistics_are_float32_for_half_precision_inputs():
+    inputs = torch.full((1000, 3), 200.0, dtype=torch.float16)  # 200 squared times 1000 overflows float16
+    norm = InputNorm(3)
+    norm.add(inputs)
+    assert norm.norm().tolist() == pytest.approx([200 * 1000**0.5] * 3)
