@@ -63,12 +63,12 @@ def _checked(model, tokens, length, stride):
         raise ValueError(f"length must be at least 2: one token of context, one to predict; got {length!r}")
     if stride is not None and not 1 <= stride <= length:
         raise ValueError(f"stride must be from 1 to the window length {length}, got {stride!r}")
-    context = getattr(model.config, "max_position_embeddings", None)
-    if context and length > context:
-        raise ValueError(f"length {length} is longer than the model's context of {context}")
     vocabulary = model.get_input_embeddings().num_embeddings
     if int(tokens.min()) < 0 or int(tokens.max()) >= vocabulary:
         raise ValueError(
             f"tokens holds ids from {int(tokens.min())} to {int(tokens.max())}, but the vocabulary is 0 to {vocabulary - 1}"
         )
+    context = getattr(model.config, "max_position_embeddings", None)
+    if context and length > context:
+        raise ValueError(f"length {length} is longer than the model's context of {context}")
     return tokens

