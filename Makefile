@@ -34,10 +34,12 @@ notebooks: .venv/ready  ## execute every notebook in place, in order
 	$(BIN)/python -m wanda.course.execute all --in-place
 
 bench: .venv/ready  ## the time of each method over the time of a dense forward pass
-	$(BIN)/python benchmarks/speed.py --out results/speed.json
+	$(BIN)/python -m benchmarks.speed
 
-results: .venv/ready  ## the quality tables in results/ (an hour; resumable)
-	$(BIN)/python benchmarks/quality.py --text wikitext2 --out results/quality-wikitext2.json
+results: .venv/ready  ## measure everything in results/ again (an hour) and draw the README's table from it
+	$(BIN)/python -m benchmarks.speed --out results/speed.json
+	$(BIN)/python -m benchmarks.quality --text wikitext2 --out results/quality-wikitext2.json
+	$(BIN)/python -m benchmarks.readme
 
 clean:  ## remove what was built (not the cache of fetched files)
 	rm -rf .venv build

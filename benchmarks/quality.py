@@ -1,6 +1,6 @@
 """Measure perplexity after pruning, and write it to results/. Finished rows are kept: run it again to go on.
 
-    python benchmarks/quality.py --text wikitext2 --out results/quality-wikitext2.json
+    python -m benchmarks.quality --text wikitext2 --out results/quality-wikitext2.json
 
 WikiText-2 comes from the hub, or from wikitext-2-raw/wiki.test.raw in $WANDA_DATA or data/local.
 """

@@ -21,7 +21,11 @@ ARCHITECTURES = {
     "qwen3": (transformers.Qwen3Config, {"head_dim": 8}),
     "gemma3 with local and global layers": (
         transformers.Gemma3TextConfig,
-        {"head_dim": 8, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+        {
+            "head_dim": 8,
+            "sliding_window": 8,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        },
     ),
     "phi": (transformers.PhiConfig, {"num_key_value_heads": 4}),
     "opt": (transformers.OPTConfig, {"ffn_dim": 64, "word_embed_proj_dim": 32, "do_layer_norm_before": True}),
@@ -116,7 +120,9 @@ def test_blocks_that_return_tuples_and_take_keywords(calibration):
 
 def test_fused_experts_are_refused_or_skipped_by_name(calibration):
     model = tiny(transformers.MixtralConfig, num_local_experts=2, num_experts_per_tok=1)
-    with pytest.raises(ValueError, match=r"model\.layers\.0\.mlp\.experts\.gate_up_proj fuses.*skip=\('gate_up_proj',\)"):
+    with pytest.raises(
+        ValueError, match=r"model\.layers\.0\.mlp\.experts\.gate_up_proj fuses.*skip=\('gate_up_proj',\)"
+    ):
         wanda.prune(model, calibration, progress=False)
     report = wanda.prune(model, calibration, skip=("gate_up_proj", "down_proj"), progress=False)
     assert {layer.name.rpartition(".")[2] for layer in report.layers} == {"q_proj", "k_proj", "v_proj", "o_proj"}
@@ -177,6 +183,9 @@ def test_a_reached_layer_that_is_not_called_as_a_module_is_named(calibration):
     """A weight used through `functional.linear` fires no hook: it must not be pruned on no evidence without a word."""
     model = TupleModel()
     for block in model.blocks:
-        block.forward = lambda hidden_states, scale=1.0, b=block: (functional.linear(hidden_states, b.linear.weight), None)
+        block.forward = lambda hidden_states, scale=1.0, b=block: (
+            functional.linear(hidden_states, b.linear.weight),
+            None,
+        )
     with pytest.warns(UserWarning, match=r"blocks\.0\.linear was never reached"):
         wanda.prune(model, calibration, progress=False)

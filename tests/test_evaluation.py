@@ -26,7 +26,9 @@ def obvious(model, tokens, length, stride):
     return math.exp(sum(losses.values()) / len(losses)), len(losses)
 
 
-@pytest.mark.parametrize(("length", "stride"), [(16, None), (16, 16), (16, 5), (16, 1), (61, None), (100, None), (60, None), (2, 1)])
+@pytest.mark.parametrize(
+    ("length", "stride"), [(16, None), (16, 16), (16, 5), (16, 1), (61, None), (100, None), (60, None), (2, 1)]
+)
 def test_perplexity_is_the_token_by_token_one(model, tokens, length, stride):
     expected, _ = obvious(model, tokens, length, stride or length)
     assert wanda.perplexity(model, tokens, length, stride) == pytest.approx(expected, rel=1e-5)

@@ -10,7 +10,9 @@ import wanda
 from wanda.masks import GROUPS
 
 # Few distinct values, so that ties, zeros and equal rows are the rule; infinities are allowed.
-VALUES = st.sampled_from([0.0, -0.0, 1.0, 1.0, 2.5, -3.0, 1e-30, float("inf"), float("-inf")]) | st.floats(-4, 4, width=32)
+VALUES = st.sampled_from([0.0, -0.0, 1.0, 1.0, 2.5, -3.0, 1e-30, float("inf"), float("-inf")]) | st.floats(
+    -4, 4, width=32
+)
 
 
 @st.composite

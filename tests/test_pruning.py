@@ -44,7 +44,9 @@ def test_sparsegpt_is_the_published_algorithm_block_after_block(model, calibrati
     reference.walk(expected, calibration, lambda w, x: reference.sparsegpt(w, x.T @ x, 0.5)[0])
     wanda.prune(model, calibration, method="sparsegpt", progress=False)
     for name, weight in weights(expected).items():
-        assert ((weights(model)[name] == 0) == (weight == 0)).float().mean() > 0.999, name  # near ties may fall either way
+        assert ((weights(model)[name] == 0) == (weight == 0)).float().mean() > 0.999, (
+            name
+        )  # near ties may fall either way
         torch.testing.assert_close(weights(model)[name], weight, rtol=0.02, atol=1e-3)
 
 
@@ -147,7 +149,9 @@ def test_batches_of_any_size_give_the_same_masks(model, calibration):
 def test_the_statistic_of_a_shared_input_is_computed_once(model, calibration, monkeypatch):
     made = []
     original = wanda.activations.InputNorm.__init__
-    monkeypatch.setattr(wanda.activations.InputNorm, "__init__", lambda self, *a, **k: (made.append(a), original(self, *a, **k))[1])
+    monkeypatch.setattr(
+        wanda.activations.InputNorm, "__init__", lambda self, *a, **k: (made.append(a), original(self, *a, **k))[1]
+    )
     wanda.prune(model, calibration, progress=False)
     assert len(made) == 4 * 3  # q/k/v, o, gate/up, down in each of three blocks
 

@@ -28,7 +28,9 @@ def test_unstructured(sparsity, block):
     assert (got[mask] == 0).all()
 
 
-@pytest.mark.parametrize(("pattern", "width"), [("2:4", 24), ("4:8", 24), ("1:4", 24), ("2:3", 24), ("5:12", 24), ("2:6", 24)])
+@pytest.mark.parametrize(
+    ("pattern", "width"), [("2:4", 24), ("4:8", 24), ("1:4", 24), ("2:3", 24), ("5:12", 24), ("2:6", 24)]
+)
 def test_patterns(pattern, width):
     weight, hessian, _ = problem(width=width)
     got, mask = sparsegpt(weight, hessian.float(), pattern=pattern, block=8)
@@ -53,7 +55,9 @@ def test_the_factor_is_the_cholesky_factor_of_the_inverse():
     _, hessian, _ = problem()
     damped = hessian + 0.01 * hessian.diagonal().mean() * torch.eye(24)
     factor, dead = inverse_factor(hessian.float())
-    torch.testing.assert_close(factor.double(), torch.linalg.cholesky(torch.linalg.inv(damped), upper=True), rtol=1e-2, atol=1e-5)
+    torch.testing.assert_close(
+        factor.double(), torch.linalg.cholesky(torch.linalg.inv(damped), upper=True), rtol=1e-2, atol=1e-5
+    )
     assert not dead.any()
 
 

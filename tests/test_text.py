@@ -117,7 +117,10 @@ def test_wikitext2_from_the_hub_and_from_a_local_copy_are_the_same_tokens(monkey
     monkeypatch.setenv("WANDA_DATA", str(tmp_path))
     from_hub = wanda.eval_tokens(Letters(), "wikitext2")
     wanda.calibration_set(Letters(), "wikitext2", samples=1, length=8)
-    assert asked == [("Salesforce/wikitext", "wikitext-2-raw-v1", "test"), ("Salesforce/wikitext", "wikitext-2-raw-v1", "train")]
+    assert asked == [
+        ("Salesforce/wikitext", "wikitext-2-raw-v1", "test"),
+        ("Salesforce/wikitext", "wikitext-2-raw-v1", "train"),
+    ]
     (tmp_path / "wikitext-2-raw").mkdir()
     (tmp_path / "wikitext-2-raw" / "wiki.test.raw").write_text(raw, encoding="utf-8")
     assert torch.equal(wanda.eval_tokens(Letters(), "wikitext2"), from_hub)
@@ -140,7 +143,10 @@ def test_c4_is_streamed_from_the_hub_one_shard_a_split(monkeypatch, tmp_path):
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
     monkeypatch.setenv("WANDA_DATA", str(tmp_path))
     windows = wanda.calibration_set(Letters(), "c4", samples=2, length=8, seed=4)
-    assert [back(window) for window in windows] == ["d" * 8, "c" * 8]  # one window a document, the short one passed over
+    assert [back(window) for window in windows] == [
+        "d" * 8,
+        "c" * 8,
+    ]  # one window a document, the short one passed over
     assert back(wanda.eval_tokens(Letters(), "c4")) == " ".join(["a" * 30, "b" * 5, "c" * 40, "d" * 9])
     assert asked == [
         ("allenai/c4", {"train": "en/c4-train.00000-of-01024.json.gz"}, "train", True),

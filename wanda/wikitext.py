@@ -9,7 +9,9 @@ from .assets import cache_folder, fetch, replacing, sources
 
 SHORTEST_PARAGRAPH = 100  # characters; what is shorter is mostly headings, captions and remnants of templates
 SHORTEST_ARTICLE = 2000  # characters; what is shorter is mostly lists of links
-BACK_MATTER = r"^\s*(see also|references|notes|footnotes|citations|sources|bibliography|further reading|external links|works)"
+BACK_MATTER = (
+    r"^\s*(see also|references|notes|footnotes|citations|sources|bibliography|further reading|external links|works)"
+)
 CLEANING = 2  # goes up when the cleaning changes, so that no cache keeps text of an older one
 
 

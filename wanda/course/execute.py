@@ -6,7 +6,12 @@ notebook holds by itself is the `cpu` profile. A parameter the notebook does not
 
 import argparse
 import logging
+import os
+import re
+import resource
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -14,7 +19,7 @@ import papermill
 import yaml
 from nbclient import NotebookClient
 
-from ..assets import CHECKOUT
+from ..assets import CHECKOUT, sources
 
 NOTEBOOKS = (CHECKOUT or Path()) / "notebooks"
 
@@ -48,18 +53,36 @@ def execute(notebook, out, profile="cpu", **others):
 
 
 def execute_in_place(notebook):
-    """Run a notebook as it is from a fresh kernel and keep the outputs in it: what is committed."""
+    """Run a notebook as it is from a fresh kernel; keep the outputs, and what the run took, in it: what is committed."""
     content = nbformat.read(notebook, as_version=4)
-    NotebookClient(
+    client = NotebookClient(
         content, timeout=3600, kernel_name="python3", resources={"metadata": {"path": notebook.parent}}
-    ).execute()
+    )
+    began = time.perf_counter()
+    client.execute()
+    minutes = (time.perf_counter() - began) / 60
     for cell in content.cells:
         cell.metadata.pop("execution", None)  # the times of execution would differ with every run
     content.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
+    first = content.cells[0]
+    first.source = re.sub(
+        r"<!-- measured -->.*(\nMeasured .*)?", f"<!-- measured -->\n{_measured(minutes)}", first.source
+    )
     nbformat.write(content, notebook)
+
+
+def _measured(minutes):
+    """The line that says what a run took. The kernel must be the only child this process has had."""
+    units = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * units / 2**30
+    wheels = {source["wheel"]["requirement"]: source["wheel"]["bytes"] for source in sources().values()}
+    return (
+        f"Measured on {os.cpu_count()} cores without a GPU: {minutes:.1f} minutes, {memory:.1f} GiB of memory; "
+        f"{sum(wheels.values()) / 1e6:.0f} MB fetched once."
+    )
 
 
 def main(arguments=None):
@@ -79,7 +102,10 @@ def main(arguments=None):
     others = {name: yaml.safe_load(value) for name, _, value in (item.partition("=") for item in options.set)}
     for notebook in notebooks:
         print(notebook.name, flush=True)
-        if options.in_place:
+        if options.in_place and len(notebooks) > 1:  # a process each, so that the memory measured is one notebook's
+            number = notebook.stem.partition("_")[0]
+            subprocess.run([sys.executable, "-m", "wanda.course.execute", number, "--in-place"], check=True)
+        elif options.in_place:
             execute_in_place(notebook)
         else:
             execute(notebook, (options.out or Path("build") / notebook.name).resolve(), options.profile, **others)

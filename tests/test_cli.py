@@ -1,0 +1,159 @@
+"""The command line as a person uses it: exit codes, messages, files."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import tiny
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast
+
+import wanda
+from wanda import cli
+
+WORDS = ["[unk]", *(f"w{number}" for number in range(1, 97))]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A small model with a tokenizer of 97 words, and a text in those words."""
+    tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[unk]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    wanda.save(tiny(), PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[unk]"), tmp_path / "model")
+    (tmp_path / "text.txt").write_text(" ".join(WORDS[1 + (7 * number) % 96] for number in range(300)))
+    return tmp_path
+
+
+def run(folder, *arguments):
+    return cli.main([str(folder / a) if a in ("model", "out", "text.txt") else a for a in arguments])
+
+
+CALIBRATION = ("--calibration", "text.txt", "--samples", "4", "--length", "16")
+
+
+@pytest.mark.parametrize("method", ["magnitude", "wanda", "sparsegpt"])
+def test_prune_writes_a_model_that_opens(folder, capsys, method):
+    assert run(folder, "prune", "model", "--method", method, "--sparsity", "0.25", *CALIBRATION, "--out", "out") == 0
+    model, tokenizer = wanda.load(str(folder / "out"))
+    assert wanda.sparsity(model) == 0.25
+    assert tokenizer("w5").input_ids == [5]
+    printed = capsys.readouterr().out
+    assert f"{method} 25%" in printed
+    assert "saved to" in printed
+
+
+def test_prune_with_every_option(folder):
+    options = (
+        "--pattern",
+        "2:4",
+        "--update",
+        "obs",
+        "--skip",
+        "o_proj",
+        "layers.0",
+        "--batch-size",
+        "2",
+        "--seed",
+        "3",
+    )
+    assert run(folder, "prune", "model", *CALIBRATION, *options, "--out", "out") == 0
+    model, _ = wanda.load(str(folder / "out"))
+    assert (model.model.layers[0].mlp.up_proj.weight != 0).all()
+    assert (model.model.layers[1].mlp.up_proj.weight == 0).float().mean() == 0.5
+
+
+def test_perplexity_is_that_of_the_function(folder, capsys):
+    assert (
+        run(folder, "perplexity", "model", "--text", "text.txt", "--length", "32", "--stride", "8", "--windows", "5")
+        == 0
+    )
+    model, tokenizer = wanda.load(str(folder / "model"))
+    expected = wanda.perplexity(model, wanda.eval_tokens(tokenizer, folder / "text.txt")[:160], 32, 8)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{expected:.3f} ")
+    assert "160 tokens in windows of 32, stride 8, no BOS added" in printed
+
+
+def test_compare_prints_the_table_of_methods(folder, capsys):
+    options = ("--pattern", "2:4", "--text", "text.txt", "--eval-length", "32")
+    assert run(folder, "compare", "model", *CALIBRATION, *options) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "2:4; perplexity on" in lines[0]
+    assert [line.split()[0] for line in lines[1:]] == ["method", "dense", "magnitude", "wanda", "sparsegpt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("prune", "model", "--sparsity", "1.5", "--out", "out"), r"[0, 1)"),
+        (("prune", "model", "--pattern", "4:2", "--out", "out"), "4:2"),
+        (("prune", "nowhere/at/all", "--out", "out"), "nowhere/at/all"),
+        (("prune", "model", "--calibration", "nonsense", "--out", "out"), "nonsense"),
+        (("prune", "model", "--out", "model"), "not an empty folder"),
+        (("compare", "model", "--sparsity", "2"), "[0, 1)"),
+        (("perplexity", "model", "--text", "text.txt", "--windows", "0"), "--windows"),
+        (("fetch", "nonsense"), "no asset 'nonsense'"),
+    ],
+)
+def test_arguments_that_make_no_sense_exit_with_2_and_a_message(folder, capsys, arguments, message):
+    assert run(folder, *arguments) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert "error" in printed.err
+    assert "Traceback" not in printed.err
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("prune", "model"), ("prune", "model", "--method", "wander", "--out", "x"), ("dance",)]
+)
+def test_usage_errors_exit_with_2(arguments):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+
+
+def test_a_failure_exits_with_1_and_an_interruption_with_130(folder, capsys, monkeypatch):
+    def fail(error):
+        def raising(*arguments, **options):
+            raise error
+
+        return raising
+
+    for error, status in ((RuntimeError("the disk is full"), 1), (OSError("gone"), 1), (KeyboardInterrupt(), 130)):
+        monkeypatch.setattr(cli, "prune", fail(error))
+        assert run(folder, "prune", "model", *CALIBRATION, "--out", "out") == status
+        assert str(error) in capsys.readouterr().err
+
+
+def test_fetch_prints_where_things_are(capsys):
+    assert cli.main(["fetch", "news"]) == 0
+    assert capsys.readouterr().out.startswith("news: ")
+
+
+def test_help_teaches():
+    for arguments in (
+        ["--help"],
+        ["prune", "--help"],
+        ["perplexity", "--help"],
+        ["compare", "--help"],
+        ["fetch", "--help"],
+    ):
+        shown = subprocess.run(
+            [sys.executable, "-m", "wanda", *arguments], capture_output=True, text=True, check=True
+        ).stdout
+        assert "usage: wanda" in shown
+    shown = subprocess.run([sys.executable, "-m", "wanda", "--help"], capture_output=True, text=True, check=True).stdout
+    assert "wanda prune smollm2 --sparsity 0.5 --out pruned" in shown
+
+
+def test_provenance_names_machine_versions_command_and_data():
+    from wanda.provenance import provenance
+
+    first, again, other = (provenance(data=torch.tensor(ids)) for ids in ([1, 2], [1, 2], [2, 1]))
+    assert first["data_sha256"] == again["data_sha256"] != other["data_sha256"]
+    assert {"date", "command", "machine", "versions"} <= set(json.loads(json.dumps(first)))

@@ -1,0 +1,73 @@
+"""Promises of the project itself: light import, one set of pins, no wrong advice."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXTS = [
+    path
+    for pattern in (
+        "*.md",
+        "*.toml",
+        "*.yml",
+        "*.txt",
+        "Makefile",
+        "wanda/**/*.py",
+        "benchmarks/*.py",
+        "notebooks/*.ipynb",
+        "data/*.toml",
+    )
+    for path in ROOT.glob(pattern)
+]
+
+
+def test_importing_the_package_is_light():
+    code = "import sys, wanda; print([m for m in ('datasets', 'gguf', 'peft', 'lm_eval', 'matplotlib', 'pandas') if m in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
+
+
+def test_nothing_tells_anybody_to_install_the_wrong_package():
+    """The name `wanda` on the package index is a wallpaper program."""
+    for path in TEXTS:
+        assert not re.search(r"pip\S* install (-\S+ )*['\"]?wanda(?!-pruning)\b", path.read_text(encoding="utf-8")), (
+            path
+        )
+
+
+def test_the_conda_environment_installs_the_same_package_with_the_same_pins():
+    text = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    assert "--constraint constraints.txt" in text
+    assert "--editable .[notebooks,test]" in text
+    assert "torch==2.13.0\n" in (ROOT / "constraints.txt").read_text(encoding="utf-8")
+
+
+def test_ci_calls_the_test_command_of_the_readme():
+    assert "make test\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "make run\n" in readme
+    assert "make test\n" in readme
+
+
+def test_the_example_in_the_readme_runs(tmp_path):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    small = example.replace("samples=32, length=512", "samples=2, length=64").replace("[:20_480]", "[:512]")
+    assert small.count("samples=2") == small.count("[:512]") == 1
+    subprocess.run([sys.executable, "-c", small], cwd=tmp_path, check=True)
+    assert (tmp_path / "smollm2-half" / "model.safetensors").is_file()
+
+
+def test_links_of_the_readme_resolve():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", readme):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_the_table_of_the_readme_is_drawn_from_the_results():
+    from benchmarks import readme
+
+    assert readme.table() in (ROOT / "README.md").read_text(encoding="utf-8"), "run python -m benchmarks.readme"

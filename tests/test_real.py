@@ -1,0 +1,31 @@
+"""The main job on the real model, small: the methods come out in the order that makes the project worth having."""
+
+import pytest
+
+import wanda
+from wanda.comparison import compare, settings
+
+
+@pytest.fixture(scope="module")
+def results(smollm2):
+    model, tokenizer = smollm2
+    calibration = wanda.calibration_set(tokenizer, samples=8, length=256)
+    tokens = wanda.eval_tokens(tokenizer)[: 3 * 512]
+    rows = compare(model, calibration, tokens, settings(), length=512, progress=False)
+    return {(row["method"], row["pattern"]): row for row in rows}
+
+
+def test_sparsegpt_beats_wanda_and_wanda_beats_magnitude_by_far(results):
+    dense = results["dense", None]["perplexity"]
+    for pattern in (None, "2:4"):
+        magnitude, wanda_, sparsegpt = (results[m, pattern]["perplexity"] for m in ("magnitude", "wanda", "sparsegpt"))
+        assert dense < sparsegpt < wanda_ < magnitude / 3
+
+
+def test_every_method_reaches_its_sparsity(results):
+    for (method, _), row in results.items():
+        assert row["sparsity"] == pytest.approx(0 if method == "dense" else 0.5, abs=1e-3)
+
+
+def test_the_weights_are_given_back(results, smollm2):
+    assert wanda.sparsity(smollm2[0]) < 1e-3
