@@ -226,7 +226,7 @@ def _share(new, old):
         return old if same and torch.equal(new, old) else new
     if isinstance(new, Call):
         return Call(_share(new.args, old.args), _share(new.kwargs, old.kwargs))
-    if isinstance(new, dict):
+    if isinstance(new, dict) and isinstance(old, dict):
         return {key: _share(value, old.get(key)) for key, value in new.items()}
     if type(new) in (tuple, list) and type(old) is type(new) and len(new) == len(old):
         return type(new)(map(_share, new, old))

@@ -8,7 +8,6 @@ import argparse
 import logging
 import os
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -76,6 +75,8 @@ def execute_in_place(notebook):
 
 def _measured(minutes):
     """The line that says what a run took. The kernel must be the only child this process has had."""
+    import resource  # where there is none (Windows), notebooks can be run, but not measured
+
     units = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * units / 2**30
     wheels = {source["wheel"]["requirement"]: source["wheel"]["bytes"] for source in sources().values()}
