@@ -96,6 +96,9 @@ def main(arguments=None):
     parser.add_argument("--in-place", action="store_true", help="keep the outputs in the notebook itself")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # papermill logs what the cells print
+    logging.getLogger("papermill").addFilter(
+        lambda record: " Cell " not in record.getMessage()
+    )  # but not its own steps
     pattern = "*.ipynb" if options.notebook == "all" else f"{options.notebook}_*.ipynb"
     notebooks = sorted(NOTEBOOKS.glob(pattern))
     if not notebooks:

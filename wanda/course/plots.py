@@ -31,8 +31,8 @@ STYLE = {
 
 def figure(rows=1, columns=1, size=None, **options):
     """A figure and its axes in the course's style. size: (width, height) in inches; options as for `pyplot.subplots`."""
-    with pyplot.rc_context(STYLE):
-        return pyplot.subplots(rows, columns, figsize=size, **options)
+    pyplot.rcParams.update(STYLE)
+    return pyplot.subplots(rows, columns, figsize=size, **options)
 
 
 def show(drawing, alt, file=None):
