@@ -29,7 +29,7 @@ def prune_mask(score, sparsity=0.5, pattern=None, group="output"):
     Raises:
         ValueError, TypeError: a value outside what is allowed, or a width that M does not divide.
 
-    Source: Wanda (arXiv 2306.11695), section 3, "Comparison Group", and section 4.1 for N:M.
+    Source: Wanda (arXiv 2306.11695), section 3.
     """
     if score.ndim != 2:
         raise ValueError(f"score must be a matrix [out, in], got shape {tuple(score.shape)}")

@@ -1,7 +1,7 @@
 """`prune`: the walk over the blocks of a model.
 
 A block's statistics are taken while it is still dense, on what its pruned predecessors produce; then it is pruned, and
-its outputs are computed anew for the next block (Wanda, section 3; SparseGPT, section 4).
+its outputs are computed anew for the next block (Wanda, section 3).
 """
 
 import time

@@ -102,7 +102,7 @@ def repair(weight, factor, dead, sparsity=0.5, pattern=None, mask=None, *, block
 
 
 def _saliency(columns, pivots, dead):
-    """How much the output error grows when a weight goes: w^2 / U_ii^2 (SparseGPT, equation 4). [b, out]
+    """How much the output error grows when a weight goes: w^2 / U_ii^2 (the optimal-brain-surgeon error, SparseGPT section 3). [b, out]
 
     What multiplies a dead feature costs nothing."""
     return (columns / pivots[:, None]).square().masked_fill_(dead[:, None], 0)
