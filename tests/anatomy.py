@@ -1,0 +1,220 @@
+"""What every notebook of the course must look like. Each check takes a notebook and returns its complaints, as sentences.
+
+They work on notebooks as nbformat reads them. `test_notebooks.py` runs them on the real ones, and on broken ones, to see
+that each of them can fail.
+"""
+
+import re
+import statistics
+from pathlib import Path
+
+MAX_BYTES = 1_000_000
+MAX_LINES = 30
+MAX_MEDIAN_LINES = 8
+MAX_BOOTSTRAP_LINES = 5
+MIN_ALT = 30  # characters
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+
+# A folder of somebody's machine. Addresses are let through: there something stands before the slash.
+MACHINE_PATH = re.compile(r"(?<![\w./:~-])/(?:root|tmp|home|work|Users|var|opt|mnt)/[^\s\"')]*|\bC:\\+\w+")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+WORD = re.compile(r"[^\W\d_][\w'’-]*")
+
+
+def code_cells(notebook):
+    """The code cells that hold something."""
+    return [cell for _, cell in _numbered(notebook)]
+
+
+def markdown(notebook):
+    """The text of all markdown cells."""
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def lines(source):
+    """The lines that hold something."""
+    return [line for line in source.splitlines() if line.strip()]
+
+
+def outputs(notebook):
+    """Pairs of a cell's number and one of its outputs."""
+    return [(number, output) for number, cell in _numbered(notebook) for output in cell.outputs]
+
+
+def bootstrap(notebook):
+    """The source of the first code cell."""
+    return next((cell.source for cell in notebook.cells if cell.cell_type == "code"), "")
+
+
+def measured_minutes(notebook):
+    """The minutes that the header says a run took; None if it does not say."""
+    found = re.search(r"<!-- measured -->\s+Measured [^\n]*?: ([\d.]+) minutes", notebook.cells[0].source)
+    return float(found[1]) if found else None
+
+
+# The checks -------------------------------------------------------------------------------------------------------------
+
+
+def executed_in_order(notebook):
+    """Every code cell has run, once, from top to bottom."""
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    if counts != list(range(1, len(counts) + 1)):
+        yield f"the cells were not executed once each in order: their counts are {counts}"
+
+
+def no_errors(notebook):
+    """No output is an error, and nothing was written to stderr."""
+    for number, output in outputs(notebook):
+        if output.output_type == "error":
+            yield f"cell {number} ended in {output.ename}: {output.evalue}"
+        elif output.output_type == "stream" and output.name == "stderr":
+            yield f"cell {number} wrote to stderr: {output.text[:80]!r}"
+
+
+def alt_text(notebook):
+    """Every image says in words what it shows."""
+    for number, output in outputs(notebook):
+        for kind in output.get("data", {}):
+            if kind.startswith("image/"):
+                alt = output.get("metadata", {}).get(kind, {}).get("alt", "")
+                if len(alt.strip()) < MIN_ALT:
+                    yield f"cell {number} shows an image with {alt!r} for alt text"
+    for alt, address in re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", markdown(notebook)):
+        if not alt.strip():
+            yield f"the image {address} in the text has no alt text"
+
+
+def one_parameters_cell(notebook):
+    """Papermill needs to know where the parameters are, and a Colab user needs a form for each."""
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        yield f"{len(tagged)} cells are tagged parameters; one is wanted"
+    for cell in tagged:
+        for line in lines(cell.source):
+            if "# @param" not in line:
+                yield f"the parameter {line.partition('=')[0].strip()!r} has no Colab form (# @param)"
+
+
+def short_bootstrap(notebook):
+    """The first code cell installs the package only where it is missing, in a few lines, and nothing else ever."""
+    source = bootstrap(notebook)
+    if len(lines(source)) > MAX_BOOTSTRAP_LINES:
+        yield f"the bootstrap cell has {len(lines(source))} lines; {MAX_BOOTSTRAP_LINES} are allowed"
+    if 'find_spec("wanda")' not in source:
+        yield "the first code cell does not look for the package (find_spec) before it installs"
+
+
+def short_cells(notebook):
+    """Cells small enough to be taken in at a glance."""
+    sizes = {number: len(lines(cell.source)) for number, cell in _numbered(notebook)}
+    for number, size in sizes.items():
+        if size > MAX_LINES:
+            yield f"cell {number} has {size} lines of code; {MAX_LINES} are allowed"
+    if sizes and (median := statistics.median(sizes.values())) > MAX_MEDIAN_LINES:
+        yield f"the median code cell has {median} lines; {MAX_MEDIAN_LINES} are allowed"
+
+
+def more_prose_than_code(notebook):
+    """At least as many words of text as of code. Addresses, formulas and markup are no words."""
+    text = re.sub(r"\]\([^)]*\)|<[^>]*>|\$\$.*?\$\$|\$[^$]*\$", " ", markdown(notebook), flags=re.DOTALL)
+    prose = len(WORD.findall(text))
+    code = sum(len(WORD.findall(cell.source)) for cell in code_cells(notebook))
+    if prose < code:
+        yield f"{prose} words of prose, {code} of code"
+
+
+def links_resolve(notebook, folder):
+    """Relative links lead to files of the repository, anchors to headings. folder: where the notebook lies."""
+    text = markdown(notebook)
+    anchors = {
+        heading.strip().replace(" ", "-").lower() for heading in re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    }
+    for target in LINK.findall(text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        if path and not (Path(folder) / path).exists():
+            yield f"the link {target} leads nowhere"
+        elif not path and anchor.lower() not in anchors:
+            yield f"the link {target} leads to no heading"
+
+
+def no_machine_paths(notebook):
+    """Nothing says on whose machine, or where, the notebook was run. Images are not searched."""
+    for number, cell in enumerate(notebook.cells):
+        texts = [cell.source]
+        for output in cell.get("outputs", []):
+            texts += [output.get("text", ""), output.get("evalue", ""), *output.get("traceback", [])]
+            texts += [str(text) for kind, text in output.get("data", {}).items() if not kind.startswith("image/p")]
+            texts.append(str(output.get("metadata", "")))
+        for found in MACHINE_PATH.findall("\n".join(texts)):
+            yield f"cell {number} names a path of a machine: {found}"
+
+
+def small(size):
+    """size: of the file, in bytes."""
+    if size > MAX_BYTES:
+        yield f"the file has {size:,} bytes; {MAX_BYTES:,} are allowed"
+
+
+def first_cell(notebook, name, before=None, after=None):
+    """Title, promise, badge, objectives, prerequisites, measured cost, and the way to the neighbours.
+
+    Args:
+        name: of the notebook, without folder and ending. before, after: names of the neighbours, if any.
+    """
+    cell = notebook.cells[0]
+    if cell.cell_type != "markdown":
+        yield "the first cell is not markdown"
+        return
+    source, number = cell.source, name.partition("_")[0]
+    text = lines(source)
+    if not text or not re.match(rf"# {number} · \S", text[0]):
+        yield f"the title is not '# {number} · …'"
+    if len(text) < 2 or not re.fullmatch(r"\*[^*].*\*", text[1]):
+        yield "no line of promise in italics below the title"
+    if BADGE not in source or f"/notebooks/{name}.ipynb)" not in source:
+        yield f"no Colab badge that opens {name}.ipynb"
+    for part in ("**You will**", "**You need**"):
+        if part not in source:
+            yield f"no {part} in the first cell"
+    if measured_minutes(notebook) is None:
+        yield "the first cell does not say what a run takes: execute the notebook in place"
+    for arrow, neighbour in (("←", before), ("→", after)):
+        if neighbour and (f"({neighbour}.ipynb)" not in source or arrow not in source):
+            yield f"no {arrow} link to {neighbour}.ipynb"
+
+
+def last_parts(notebook):
+    """Takeaways, questions to ask oneself, references."""
+    for part in ("## Takeaways", "**Ask yourself**", "**References.**"):
+        if not re.search(rf"^{re.escape(part)}", markdown(notebook), flags=re.MULTILINE):
+            yield f"no {part}"
+
+
+def portable_outputs(notebook):
+    """The cell that says which machine it runs on is not compared with what another machine said."""
+    for number, cell in _numbered(notebook):
+        if "environment.prepare()" in cell.source and "nbval-ignore-output" not in cell.metadata.get("tags", []):
+            yield f"cell {number} calls environment.prepare() and lacks the tag nbval-ignore-output"
+
+
+CHECKS = (
+    executed_in_order,
+    no_errors,
+    alt_text,
+    one_parameters_cell,
+    short_bootstrap,
+    short_cells,
+    more_prose_than_code,
+    no_machine_paths,
+    last_parts,
+    portable_outputs,
+)
+"""The checks that need nothing but the notebook."""
+
+
+def _numbered(notebook):
+    return [
+        (number, cell) for number, cell in enumerate(notebook.cells) if cell.cell_type == "code" and cell.source.strip()
+    ]

@@ -1,0 +1,296 @@
+"""The notebooks run, their committed outputs are what they compute, and each has the anatomy that readers count on.
+
+Every check of `anatomy.py` is also run on a notebook that is broken in exactly that way.
+"""
+
+import base64
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import anatomy
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from wanda.course import execute
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def stem(path):
+    return path.stem
+
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=stem)
+
+
+def test_there_are_notebooks():
+    assert {"00", "01", "02", "03", "06"} <= {path.stem[:2] for path in NOTEBOOKS}
+    assert len({path.stem[:2] for path in NOTEBOOKS}) == len(NOTEBOOKS)
+
+
+# Running ----------------------------------------------------------------------------------------------------------------
+
+
+@every_notebook
+def test_it_runs_to_the_end_under_the_ci_profile(path, tmp_path):
+    out = tmp_path / path.name
+    execute.execute(path, out, profile="ci")
+    notebook = read(out)
+    assert not list(anatomy.executed_in_order(notebook))
+    assert not [text for text in anatomy.no_errors(notebook) if "ended in" in text]
+    injected = [cell for cell in notebook.cells if "injected-parameters" in cell.metadata.get("tags", [])]
+    assert len(injected) == 1, f"notebooks/profiles/ci.yaml has nothing for {path.stem}"
+
+
+@pytest.mark.slow
+@every_notebook
+def test_its_committed_outputs_are_what_it_computes(path):
+    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-q", path]
+    search = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    run = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": search}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-2000:]
+
+
+def test_a_misspelt_parameter_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"has no parameter evaluation_window; it has .*evaluation_windows"):
+        execute.execute(NOTEBOOKS[-1], tmp_path / "out.ipynb", profile="ci", evaluation_window=1)
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+@pytest.mark.parametrize("profile", ["cj", ""])
+def test_an_unknown_profile_is_refused(profile, tmp_path):
+    with pytest.raises(ValueError, match=r"there is no profile .*; there are .*ci.*cpu"):
+        execute.execute(NOTEBOOKS[0], tmp_path / "out.ipynb", profile=profile)
+
+
+def test_every_profile_speaks_of_notebooks_and_parameters_that_exist():
+    by_name = {path.stem: path for path in NOTEBOOKS}
+    for profile in (ROOT / "notebooks" / "profiles").glob("*.yaml"):
+        chosen = execute.yaml.safe_load(profile.read_text(encoding="utf-8")) or {}
+        assert set(chosen) <= set(by_name), profile.name
+        for name in chosen:
+            execute.parameters(by_name[name], profile.stem)
+
+
+# Anatomy ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("check", anatomy.CHECKS, ids=lambda check: check.__name__)
+@every_notebook
+def test_anatomy(path, check):
+    assert list(check(read(path))) == []
+
+
+@every_notebook
+def test_the_first_cell_has_all_its_parts(path):
+    place = NOTEBOOKS.index(path)
+    before = NOTEBOOKS[place - 1].stem if place > 0 else None
+    after = NOTEBOOKS[place + 1].stem if place + 1 < len(NOTEBOOKS) else None
+    assert list(anatomy.first_cell(read(path), path.stem, before, after)) == []
+
+
+@every_notebook
+def test_links_lead_somewhere(path):
+    assert list(anatomy.links_resolve(read(path), path.parent)) == []
+
+
+@every_notebook
+def test_the_file_is_small(path):
+    assert list(anatomy.small(path.stat().st_size)) == []
+
+
+def test_the_bootstrap_cell_is_the_same_in_all():
+    assert len({anatomy.bootstrap(read(path)) for path in NOTEBOOKS}) == 1
+
+
+# The checks can fail ----------------------------------------------------------------------------------------------------
+
+PIXEL = base64.b64encode(b"\x89PNG no real picture").decode()
+ALT = "A line plot of something against something else."
+HEADER = f"""# 42 · A title
+
+*A promise.*
+
+[![Open in Colab]({anatomy.BADGE})](https://colab.research.google.com/github/o/r/blob/main/notebooks/42_name.ipynb)
+
+**You will** learn. **You need** little.
+
+<!-- measured -->
+Measured on 2 cores without a GPU: 1.3 minutes, 2.1 GiB of memory; 121 MB fetched once.
+
+← [before](41_before.ipynb) · [after](43_after.ipynb) →
+"""
+LAST = "## Takeaways\n\n**Ask yourself** why.\n\n**References.** Somebody (arXiv 2306.11695).\n" + "A word more. " * 20
+
+
+def picture(alt=ALT):
+    metadata = {} if alt is None else {"image/png": {"alt": alt}}
+    return new_output("display_data", data={"image/png": PIXEL, "text/plain": "<Image>"}, metadata=metadata)
+
+
+def sound():
+    """A small notebook without a fault."""
+    cells = [
+        new_markdown_cell(HEADER),
+        new_code_cell('from importlib.util import find_spec\n\nif find_spec("wanda") is None:\n    install()'),
+        new_code_cell("seed = 0  # @param {}", metadata={"tags": ["parameters"]}),
+        new_code_cell("environment.prepare()", metadata={"tags": ["nbval-ignore-output"]}),
+        new_code_cell("draw()", outputs=[picture()]),
+        new_markdown_cell("Read [this](https://example.org/home/page), [that](there.txt) and [below](#takeaways)."),
+        new_code_cell("print(1)", outputs=[new_output("stream", name="stdout", text="1\n")]),
+        new_markdown_cell(LAST),
+    ]
+    for count, cell in enumerate((cell for cell in cells if cell.cell_type == "code"), start=1):
+        cell.execution_count = count
+    return new_notebook(cells=cells)
+
+
+def problems(notebook, folder):
+    """The complaints of all checks about a notebook, with the check's name before each."""
+    found = [(check.__name__, text) for check in anatomy.CHECKS for text in check(notebook)]
+    found += [("first_cell", text) for text in anatomy.first_cell(notebook, "42_name", "41_before", "43_after")]
+    return found + [("links_resolve", text) for text in anatomy.links_resolve(notebook, folder)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("41_before.ipynb", "43_after.ipynb", "there.txt"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_a_sound_notebook_passes_every_check(folder):
+    nbformat.validate(sound())
+    assert problems(sound(), folder) == []
+
+
+def change(cell, **fields):
+    """A way to break a notebook: give a cell other fields."""
+    return lambda notebook: notebook.cells[cell].update(fields)
+
+
+def replace(cell, old, new=""):
+    """A way to break a notebook: put other text into a cell's source."""
+
+    def breaking(notebook):
+        assert old in notebook.cells[cell].source
+        notebook.cells[cell].source = notebook.cells[cell].source.replace(old, new)
+
+    return breaking
+
+
+def tag(cell, *tags):
+    return lambda notebook: notebook.cells[cell].metadata.update(tags=list(tags))
+
+
+def stream(name, text):
+    return [new_output("stream", name=name, text=text)]
+
+
+def error():
+    return [new_output("error", ename="KeyError", evalue="'x'", traceback=["no"])]
+
+
+BROKEN = {
+    "not run": ("executed_in_order", change(6, execution_count=None)),
+    "run twice": ("executed_in_order", change(6, execution_count=7)),
+    "run in another order": (
+        "executed_in_order",
+        lambda n: (change(4, execution_count=5)(n), change(6, execution_count=4)(n)),
+    ),
+    "an error": ("no_errors", change(6, outputs=error())),
+    "a warning": ("no_errors", change(6, outputs=stream("stderr", "UserWarning: beware"))),
+    "no alt text": ("alt_text", change(4, outputs=[picture(None)])),
+    "an alt text that says nothing": ("alt_text", change(4, outputs=[picture("A plot.")])),
+    "an alt text of blanks": ("alt_text", change(4, outputs=[picture(" " * 40)])),
+    "one picture of two without": ("alt_text", change(4, outputs=[picture(), picture("")])),
+    "a picture in the text without": ("alt_text", replace(5, "Read", "![](there.txt) Read")),
+    "no parameters": ("one_parameters_cell", tag(2)),
+    "two parameters cells": ("one_parameters_cell", tag(6, "parameters")),
+    "a parameter without a form": ("one_parameters_cell", replace(2, "# @param", "#")),
+    "a long bootstrap cell": ("short_bootstrap", replace(1, "\n\n", "\nimport a\nimport b\nimport c\n")),
+    "a bootstrap cell that always installs": ("short_bootstrap", change(1, source="install()")),
+    "a long cell": ("short_cells", change(6, source="x = 0\n" * 31)),
+    "cells long on the whole": ("short_cells", lambda n: [change(i, source="x\n" * 9)(n) for i in (3, 4, 6)]),
+    "much code, little prose": ("more_prose_than_code", change(6, source="word " * 200)),
+    "addresses for prose": (
+        "more_prose_than_code",
+        lambda n: (change(6, source="word " * 90)(n), replace(5, "page", "page/" * 90)(n)),
+    ),
+    "formulas for prose": (
+        "more_prose_than_code",
+        lambda n: (change(6, source="word " * 90)(n), replace(5, "Read", "$" + "x y z " * 60 + "$ Read")(n)),
+    ),
+    "a path in the code": ("no_machine_paths", replace(6, "print(1)", 'open("/home/ada/text")')),
+    "a path in the text": ("no_machine_paths", replace(5, "Read", "Read `/root/notes`,")),
+    "a path in a stream": ("no_machine_paths", change(6, outputs=stream("stdout", "saved to /tmp/x/model\n"))),
+    "a Windows path": ("no_machine_paths", change(6, outputs=stream("stdout", "saved to C:\\Users\\ada\n"))),
+    "a path in a table": (
+        "no_machine_paths",
+        change(6, outputs=[new_output("display_data", data={"text/html": "<td>/home/ada</td>"})]),
+    ),
+    "no takeaways": ("last_parts", replace(7, "## Takeaways", "## Summary")),
+    "no questions": ("last_parts", replace(7, "**Ask yourself**")),
+    "no references": ("last_parts", replace(7, "**References.**")),
+    "a machine's name compared": ("portable_outputs", tag(3)),
+    "a link to nowhere": ("links_resolve", replace(5, "there.txt", "elsewhere.txt")),
+    "a link to no heading": ("links_resolve", replace(5, "#takeaways", "#give-aways")),
+    "no title": ("first_cell", replace(0, "# 42 · A title", "# A title")),
+    "another notebook's title": ("first_cell", replace(0, "# 42", "# 43")),
+    "no promise": ("first_cell", replace(0, "*A promise.*", "A promise.")),
+    "no badge": ("first_cell", replace(0, anatomy.BADGE, "badge.svg")),
+    "another notebook's badge": ("first_cell", replace(0, "notebooks/42_name", "notebooks/41_name")),
+    "no objectives": ("first_cell", replace(0, "**You will**")),
+    "no prerequisites": ("first_cell", replace(0, "**You need**")),
+    "not measured": ("first_cell", replace(0, "Measured on")),
+    "no way back": ("first_cell", replace(0, "(41_before.ipynb)", "(there.txt)")),
+    "no way on": ("first_cell", replace(0, "→")),
+    "code first": ("first_cell", lambda n: n.cells.insert(0, new_code_cell(""))),
+}
+
+
+@pytest.mark.parametrize(("check", "breaking"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_notebook_is_found_by_the_check_for_it(check, breaking, folder):
+    notebook = sound()
+    breaking(notebook)
+    assert check in {name for name, _ in problems(notebook, folder)}
+
+
+def test_every_check_has_been_seen_to_fail():
+    assert {check for check, _ in BROKEN.values()} == {
+        *(c.__name__ for c in anatomy.CHECKS),
+        "first_cell",
+        "links_resolve",
+    }
+    assert list(anatomy.small(anatomy.MAX_BYTES + 1)) != []
+    assert list(anatomy.small(anatomy.MAX_BYTES)) == []
+
+
+def test_measured_minutes_are_read_from_the_header_or_missed():
+    notebook = sound()
+    assert anatomy.measured_minutes(notebook) == 1.3
+    replace(0, "Measured on", "Estimated on")(notebook)
+    assert anatomy.measured_minutes(notebook) is None
+
+
+def test_wrong_committed_outputs_are_found(tmp_path):
+    """The comparison itself: the same run that passes a true output fails a false one."""
+    cell = new_code_cell("print(6 * 7)", execution_count=1, outputs=stream("stdout", "42\n"))
+    for text, passes in (("42\n", True), ("41\n", False)):
+        cell.outputs[0].text = text
+        path = tmp_path / f"{text.strip()}.ipynb"
+        kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+        nbformat.write(new_notebook(cells=[cell], metadata=kernel), path)
+        if passes:
+            test_its_committed_outputs_are_what_it_computes(path)
+        else:
+            with pytest.raises(AssertionError, match="41"):
+                test_its_committed_outputs_are_what_it_computes(path)
