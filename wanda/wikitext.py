@@ -12,7 +12,7 @@ SHORTEST_ARTICLE = 2000  # characters; what is shorter is mostly lists of links
 BACK_MATTER = (
     r"^\s*(see also|references|notes|footnotes|citations|sources|bibliography|further reading|external links|works)"
 )
-CLEANING = 2  # goes up when the cleaning changes, so that no cache keeps text of an older one
+CLEANING = 3  # goes up when the cleaning changes, so that no cache keeps text of an older one
 
 
 def articles():
@@ -30,7 +30,13 @@ def clean(wikitext):
     """The paragraphs of prose of a page in wikitext, without markup, tables, notes, captions and lists."""
     import mwparserfromhell
 
-    code = mwparserfromhell.parse(wikitext)
+    prose = _prose(mwparserfromhell.parse(wikitext))
+    if "<ref" in prose:  # italics that stay open have hidden other markup from the parser: have it ignore italics
+        prose = _prose(mwparserfromhell.parse(wikitext, skip_style_tags=True))
+    return prose
+
+
+def _prose(code):
     for section in code.get_sections(levels=[2], matches=BACK_MATTER):
         _remove(code, section)
     for link in code.filter_wikilinks(matches=r"^\[\[\s*(File|Image|Category)\s*:"):
@@ -39,7 +45,7 @@ def clean(wikitext):
         _remove(code, tag)
     paragraphs = []
     for line in code.strip_code(normalize=True, collapse=True).splitlines():
-        line = line.replace("''", "")  # quotes that stayed open
+        line = line.replace("'''", "").replace("''", "")  # bold and italics that the parser left
         line = re.sub(r"\s+", " ", re.sub(r"\(\s*[,;:]?\s*\)", "", line)).strip()
         line = re.sub(r" ([,.;:)])", r"\1", re.sub(r"\(\s*[,;:]\s*", "(", line))
         if len(line) >= SHORTEST_PARAGRAPH and line[-1] in ".!?\"'”)":
