@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -74,7 +75,7 @@ def test_a_damaged_copy_of_the_default_model_is_made_anew(monkeypatch, tmp_path,
     assert len(made) == 3
 
 
-@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "folder/of/mine", "missing.gguf"])
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", Path("/nowhere"), "folder/of/mine", "missing.gguf"])
 def test_what_is_not_there_is_said(name):
     with pytest.raises(ValueError, match="there is no f"):
         wanda.load(name)

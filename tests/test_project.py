@@ -23,6 +23,11 @@ TEXTS = [
 ]
 
 
+WRONG_ADVICE = re.compile(
+    r"pip\S* install (-\S+ )*[\\'\"]*wanda(?!-pruning)\b"
+)  # in a notebook, quotes have backslashes
+
+
 def test_importing_the_package_is_light():
     code = "import sys, wanda; print([m for m in ('datasets', 'gguf', 'peft', 'lm_eval', 'matplotlib', 'pandas') if m in sys.modules])"
     assert (

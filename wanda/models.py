@@ -26,6 +26,7 @@ def load(name=BUNDLED, *, dtype="auto", device=None, revision=None):
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    name = str(name)
     source = prepare() if name == BUNDLED else Path(name).expanduser()
     if source.suffix == ".gguf":
         if not source.is_file():
