@@ -38,9 +38,15 @@ def test_importing_the_package_is_light():
 def test_nothing_tells_anybody_to_install_the_wrong_package():
     """The name `wanda` on the package index is a wallpaper program."""
     for path in TEXTS:
-        assert not re.search(r"pip\S* install (-\S+ )*['\"]?wanda(?!-pruning)\b", path.read_text(encoding="utf-8")), (
-            path
-        )
+        assert not WRONG_ADVICE.search(path.read_text(encoding="utf-8")), path
+    for advice in (
+        "pip install wanda",
+        "%pip install -q wanda",
+        r"pip install -q \"wanda[x]\"",
+        "pip3 install 'wanda'",
+    ):
+        assert WRONG_ADVICE.search(advice), advice
+    assert not WRONG_ADVICE.search(r"%pip install -q \"wanda-pruning[notebooks]\"")
 
 
 def test_the_conda_environment_installs_the_same_package_with_the_same_pins():
