@@ -1,10 +1,13 @@
 """What a layer's inputs look like, summed over the calibration tokens: feature norms and the Hessian.
 
-Both are sums over tokens, kept in float32 whatever the model's dtype, so they can be added up batch by batch and merged.
+Both are sums over tokens, so they can be added up batch by batch and merged. Products are taken in float32 whatever the
+model's dtype, and added up in float64: in what order, and on how many machines, then makes no difference that a float32
+result would show.
 """
 
 import torch
 
+SUM = torch.float64
 PANEL = 512  # columns of the Hessian computed at once; only panels on and right of the diagonal are
 
 
@@ -13,7 +16,7 @@ class InputNorm:
 
     def __init__(self, width, device=None):
         self.tokens = 0
-        self.sum_of_squares = torch.zeros(width, dtype=torch.float32, device=device)  # [in]
+        self.sum_of_squares = _zeros(width, device=device)  # [in]
 
     def add(self, inputs):
         """Take in a batch of inputs [tokens, in]."""
@@ -28,7 +31,7 @@ class InputNorm:
 
     def norm(self):
         """Tensor [in], float32."""
-        return self.sum_of_squares.sqrt()
+        return self.sum_of_squares.sqrt().float()
 
 
 class Hessian:
@@ -40,7 +43,7 @@ class Hessian:
 
     def __init__(self, width, device=None):
         self.tokens = 0
-        self.upper = torch.zeros(width, width, dtype=torch.float32, device=device)  # [in, in], lower panels unused
+        self.upper = _zeros(width, width, device=device)  # [in, in], lower panels unused
 
     def add(self, inputs):
         """Take in a batch of inputs [tokens, in]."""
@@ -48,7 +51,7 @@ class Hessian:
         for start in range(0, inputs.shape[1], PANEL):
             panel = slice(start, start + PANEL)
             # H is symmetric: what lies left of the diagonal panel is known already.
-            self.upper[panel, start:].addmm_(inputs[:, panel].T, inputs[:, start:])
+            self.upper[panel, start:] += inputs[:, panel].T @ inputs[:, start:]
         self.tokens += len(inputs)
 
     def merge(self, other):
@@ -58,9 +61,16 @@ class Hessian:
 
     def matrix(self):
         """Tensor [in, in], float32, symmetric to the last bit."""
-        upper = self.upper.triu()
+        upper = self.upper.float().triu()
         return upper + upper.triu(diagonal=1).T
 
     def norm(self):
         """Tensor [in], float32: the same feature norms as `InputNorm`."""
-        return self.upper.diagonal().sqrt()
+        return self.upper.diagonal().sqrt().float()
+
+
+def _zeros(*shape, device):
+    """Sums begin here. Apple's GPUs have no float64."""
+    return torch.zeros(
+        *shape, dtype=torch.float32 if torch.device(device or "cpu").type == "mps" else SUM, device=device
+    )
