@@ -28,7 +28,7 @@ from wanda.course.publish import INSTALL
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "colab"
 WANTED, REQUIRED, PROFILE = ("00", "04"), ("00",), "ci"
-PREINSTALLED = ("torch", "numpy", "matplotlib", "ipykernel", "ipywidgets")
+PREINSTALLED = ("pip>=24.1", "torch", "numpy", "matplotlib", "ipykernel", "ipywidgets")  # an older pip refuses git+file
 HIDDEN = ("PYTHONPATH", "PYTHONHOME", "WANDA_CACHE", "WANDA_DATA")  # with these the checkout would shine through
 WITNESS = """import json, sys
 from importlib.metadata import distribution
@@ -94,7 +94,7 @@ def kernel(python, folder, environment):
 
 
 def environment(python, folder, pip_cache):
-    """What a kernel's environment must say beyond this process's: an empty cache of the course, and no checkout."""
+    """What a kernel's environment must say beyond this process's: its own programs first, and an empty cache."""
     return dict.fromkeys(HIDDEN, "") | {
         "PATH": os.pathsep.join([str(python.parent), os.environ["PATH"]]),
         "VIRTUAL_ENV": str(python.parent.parent),
@@ -158,6 +158,8 @@ def step(what):
 
 def prepare(folder):
     """Make the environment that plays Colab. Returns its python and its site-packages folder."""
+    for name in HIDDEN:
+        os.environ.pop(name, None)
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     python = folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     pip = [python, "-m", "pip"]
