@@ -174,7 +174,8 @@ def prepare(folder):
 
 def rehearse(path, folder, python, site):
     """Run one notebook of HEAD alone, from its bootstrap cell to its end. Returns what is wrong, as sentences."""
-    subprocess.run([python, "-m", "pip", "uninstall", "-q", "-y", "wanda-pruning"], check=True)  # of the one before
+    if "wanda-pruning" in installed(site):  # of the notebook before; in Colab each finds a machine without it
+        subprocess.run([python, "-m", "pip", "uninstall", "-q", "-y", "wanda-pruning"], check=True)
     before = installed(site)
     content = folder / "content" / Path(path).stem
     content.mkdir(parents=True)
@@ -226,7 +227,7 @@ def main(arguments=None):
                     problems.append(f"{path} stopped: {error}")
     for problem in problems:
         print(f"WRONG: {problem}")
-    result = f"failed, {len(problems)} problems" if problems else f"passed, {len(paths)} notebooks"
+    result = f"failed (problems: {len(problems)})" if problems else f"passed (notebooks: {len(paths)})"
     print(f"The rehearsal {result}, {(time.perf_counter() - began) / 60:.1f} minutes in all")
     return 1 if problems else 0
 

@@ -141,7 +141,12 @@ def test_a_course_that_came_from_elsewhere_is_doubted(tmp_path):
 
 def test_the_last_cell_testifies_where_the_course_came_from(tmp_path):
     """WITNESS run here and now, where every doubt is justified."""
-    code = "from importlib import metadata\nmetadata.distribution = lambda name: metadata.Distribution.at('nowhere')\n"
+    code = (
+        "from importlib import metadata\n"
+        "true = metadata.distribution\n"
+        "nowhere = metadata.Distribution.at('nowhere')\n"
+        "metadata.distribution = lambda name: nowhere if name == 'wanda-pruning' else true(name)\n"
+    )
     run = subprocess.run([sys.executable, "-c", code + rehearsal.WITNESS], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     cell = new_code_cell(rehearsal.WITNESS, outputs=[new_output("stream", name="stdout", text=run.stdout)])

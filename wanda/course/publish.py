@@ -98,7 +98,7 @@ def main(arguments=None):
         parser.error(str(error))
     for file in changed:
         print(file.relative_to(CHECKOUT))
-    print(f"{len(changed) or 'No'} files changed: the repository lives at {GITHUB}{repository()}")
+    print(f"{len(changed)} changed; the repository lives at {GITHUB}{repository()}")
     return 0
 
 
