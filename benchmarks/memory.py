@@ -23,6 +23,7 @@ from wanda.memory import memory_needed
 from wanda.provenance import provenance
 
 MB = 1e6
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def write_random_llama(folder, blocks, hidden, vocabulary=4096, dtype=torch.float32):
@@ -110,7 +111,7 @@ def in_child(run, source, target, *, samples, length, threads, **options):
     )
     settings = options | {"samples": samples, "length": length, "threads": threads}
     command = [sys.executable, "-c", code, json.dumps([run.__name__, str(source), str(target), settings])]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -62,18 +62,21 @@ class Skeleton:
 
     def _match(self):
         tensors = self.model.state_dict(keep_vars=True)
-        prefix = f"{self.model.base_model_prefix}."
+        rename = _renaming(self.model, tensors)
         ignored = [*(self.model._keys_to_ignore_on_load_unexpected or ()), r"rotary_emb\.inv_freq$"]
         keys = {}
         for key, stored in self.stored.items():
-            name = next((name for name in (key, prefix + key, key.removeprefix(prefix)) if name in tensors), None)
-            if name is not None:
+            name, converted = rename(key)
+            if name in tensors and not converted:
                 _check_tensor(name, tensors[name], key, stored)
                 keys[name] = key
-            elif not any(re.search(pattern, key) for pattern in ignored):
+            elif converted or not any(re.search(pattern, key) for pattern in ignored):
+                problem = (
+                    "it is converted when it is loaded" if converted else "the model has no parameter of that name"
+                )
                 raise ValueError(
-                    f"{str(stored.file)!r} holds {key!r}, but {type(self.model).__name__} has no parameter of that name. "
-                    "Checkpoints that are converted while they are loaded cannot be streamed; load the model and save it"
+                    f"{str(stored.file)!r} holds {key!r}, which cannot be streamed into {type(self.model).__name__}: "
+                    f"{problem}. Use wanda.load and wanda.prune, where the whole model fits in memory"
                 )
         tied = {id(tensors[name]): key for name, key in keys.items()}
         for name, tensor in tensors.items():
@@ -124,6 +127,25 @@ class Skeleton:
         """Take the values away again, and with them the memory."""
         own = self.model.state_dict()
         self.model.load_state_dict({name: own[name].to("meta") for name in names}, strict=False, assign=True)
+
+
+def _renaming(model, tensors):
+    """The function from a checkpoint's key to (the model's name, whether the values change on the way), as transformers
+    applies it: some families are saved under older names, some with several tensors merged into one."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+    mapping = get_model_conversion_mapping(model) or []
+    renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
+    converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
+
+    def rename(key):
+        name, pattern = rename_source_key(key, renamings, converters, model.base_model_prefix, tensors)
+        if name not in tensors and key in tensors:
+            return key, False
+        return name, pattern is not None
+
+    return rename
 
 
 def _check_tensor(name, tensor, key, stored):

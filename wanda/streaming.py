@@ -93,7 +93,9 @@ def prune_checkpoint(
     report = PruneReport(rule.describe(sparsity))
     with journal_in(target, run) as journal, torch.no_grad():
         walk = _Walk(skeleton, blocks, batches, rule, sparsities, propagate == "dense", target, journal, device)
-        walk.run(tqdm(blocks, desc=rule.name, unit="block", disable=not progress, initial=len(journal.blocks)))
+        done = len(journal.blocks)
+        with tqdm(total=len(blocks), initial=done, desc=rule.name, unit="block", disable=not progress) as bar:
+            walk.run(bar)
     report.layers = [layer for reports in journal.blocks for layer in reports]
     report.phases, report.seconds = journal.phases, journal.seconds
     return report
@@ -125,7 +127,6 @@ class _Walk:
                     self._prune(index, calls[index])
                     calls[index] = None
                     bar.update()
-        bar.close()
         places, sizes = {}, 0
         for number in range(len(self.blocks) + 1):
             keys = self._keys(number)
@@ -215,7 +216,7 @@ class _Appender:
 
     def append(self, states):
         if self.file is not None:
-            content = save({"states": states.contiguous()})
+            content = save({"states": states.cpu().contiguous()})
             self.file.write(len(content).to_bytes(8, "little"))
             self.file.write(content)
 
