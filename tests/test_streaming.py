@@ -81,7 +81,7 @@ def my_score(weight, norm):
         (calibration_tokens(), {"method": "sparsegpt", "pattern": "2:4", "skip": ("o_proj", "layers.1")}),
         (calibration_tokens(), {"sparsity": {"layers.0": 0.25, "down_proj": 0.75, "*": 0.5}, "skip": "q_proj"}),
         (calibration_tokens(), {"sparsity": lambda name: 0.5 if "mlp" in name else 0}),
-        (calibration_tokens(), {"method": my_score}),
+        (calibration_tokens(), {"method": my_score, "device": "cpu"}),
         (padded(), {}),
         (padded(), {"method": "sparsegpt"}),
     ],
@@ -184,6 +184,10 @@ def test_a_checkpoint_whose_config_asks_for_another_dtype(tmp_path, calibration)
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16"}))
     same_as_prune(source, tmp_path / "target", calibration)
+    index = json.loads((tmp_path / "target" / "model.safetensors.index.json").read_text())
+    tensors = checkpoint.stored_tensors(tmp_path / "target")
+    assert {tensor.dtype for tensor in tensors.values()} == {"F32", "BF16"}  # the copied ones, the pruned ones
+    assert index["metadata"]["total_size"] == sum(tensor.size for tensor in tensors.values())
     (source / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != "dtype"}))
     same_as_prune(source, tmp_path / "another", calibration, method="sparsegpt")
 

@@ -1,7 +1,12 @@
 """How much memory `prune_checkpoint` needs: a formula, to be held against measurements (`benchmarks/memory.py`)."""
 
+import ctypes
+import sys
+from contextlib import contextmanager
+
 from .skeleton import Skeleton, find_folder
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
 WORKING_COPIES = 4  # of a layer in float32, at most, while its mask is chosen: weight, score, sorted score, result
 
 
@@ -45,6 +50,25 @@ def memory_needed(source, tokens=0, *, hessians=False, revision=None):
         "hessians": matrices,
         "total": total,
     }
+
+
+@contextmanager
+def returning_freed_memory():
+    """For the time of a `with`, have the C library hand a freed tensor back to the system at once.
+
+    glibc keeps freed blocks for later, up to 64 MB at the end of a heap and any number between others, and gets greedier
+    with each large block that it sees. Afterwards it is left at what that would have ended at.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        yield
+        return
+    mallopt(M_MMAP_THRESHOLD, 1 << 18)  # blocks from this size on are mappings of their own
+    try:
+        yield
+    finally:
+        mallopt(M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(M_TRIM_THRESHOLD, 64 << 20)
 
 
 def _bytes(skeleton, names):
