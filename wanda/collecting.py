@@ -16,23 +16,23 @@ class LayerInputs:
     derived: dict = field(default_factory=dict)  # what was computed from the statistic, for the layers that share it
 
 
-def collect(block, hidden, calls, masks, statistic, keep_outputs):
+def collect(block, hidden, calls, masks, statistic, outputs=None):
     """Replay a block on every batch and accumulate a statistic of each layer's input over all non-padding tokens.
 
     Layers that are handed the same tensor (q, k and v; gate and up) share one `LayerInputs`: it is computed once.
     The pass ends as soon as the last layer has been reached, unless the outputs are wanted.
 
     Args:
-        block: a `Block`. hidden, calls: as `capture` returns them for this block, one per batch.
+        block: a `Block`. hidden, calls: as `capture` returns them for this block, one per batch; any iterables will do.
         masks: per batch, None or a bool tensor [batch, length], True for tokens.
         statistic: `InputNorm` or `Hessian`.
-        keep_outputs: whether to return the block's outputs.
+        outputs: a list, or what has `append` like one, for the block's outputs [batch, length, hidden]; None: not wanted.
 
-    Returns: (dict from layer name to `LayerInputs`, list of outputs [batch, length, hidden] or None).
+    Returns: dict from layer name to `LayerInputs`.
 
     Raises: RuntimeError naming the layer if it saw NaN or infinity, or if padding cannot be told from tokens.
     """
-    inputs, outputs, fired = {}, [], {layer.name: 0 for layer in block.layers}
+    inputs, fired = {}, {layer.name: 0 for layer in block.layers}
     current = (None, None)  # the last tensor seen in this pass, and where it went
     once_each = False  # known after the first batch: then the rest of a pass can be left out
     mask, remaining = None, 0
@@ -51,7 +51,7 @@ def collect(block, hidden, calls, masks, statistic, keep_outputs):
                 inputs[name].statistic.add(tokens)
                 current = (tensor, inputs[name])
             remaining -= 1
-            if once_each and remaining == 0 and not keep_outputs:
+            if once_each and remaining == 0 and outputs is None:
                 raise Stop
 
         return pre_forward
@@ -64,7 +64,7 @@ def collect(block, hidden, calls, masks, statistic, keep_outputs):
                 output = replay(block, states, call)
             except Stop:
                 continue
-            if keep_outputs:
+            if outputs is not None:
                 outputs.append(output)
             once_each = all(count == 1 for count in fired.values())
     finally:
@@ -75,7 +75,7 @@ def collect(block, hidden, calls, masks, statistic, keep_outputs):
             raise RuntimeError(
                 f"{name} was given NaN or infinite inputs by the calibration data; its statistics are void"
             )
-    return inputs, outputs if keep_outputs else None
+    return inputs
 
 
 def _tokens(tensor, mask, name):
