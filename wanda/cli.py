@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from . import distributed
 from .assets import fetch, sources
 from .comparison import compare, settings
 from .evaluation import perplexity
@@ -21,6 +22,7 @@ EPILOG = """examples:
   wanda compare smollm2                                         magnitude, Wanda and SparseGPT on the default model
   wanda prune smollm2 --sparsity 0.5 --out pruned               half of the weights gone, saved to ./pruned
   wanda prune ./llama --method sparsegpt --pattern 2:4 --calibration c4 --length 2048 --device cuda --out pruned
+  torchrun --nproc-per-node 4 -m wanda prune ./llama --calibration c4 --out pruned    four processes share the calibration
   wanda perplexity ./pruned --text wikitext2 --length 2048
 """
 MODEL_HELP = "'smollm2' (the default model), a local folder, a .gguf file, or a Hub id"
@@ -32,15 +34,19 @@ def main(arguments=None):
     try:
         options.run(options)
     except (ValueError, TypeError) as error:
-        print(f"wanda {options.command}: error: {error}", file=sys.stderr)
-        return 2
+        return _ended(options, f"error: {error}", 2)
     except (RuntimeError, OSError) as error:
-        print(f"wanda {options.command}: failed: {error}", file=sys.stderr)
-        return 1
+        return _ended(options, f"failed: {error}", 1)
     except KeyboardInterrupt:
-        print(f"wanda {options.command}: interrupted", file=sys.stderr)
-        return 130
+        return _ended(options, "interrupted", 130)
     return 0
+
+
+def _ended(options, why, status):
+    """Say why a command ended early, and in which of several processes. Returns the exit status."""
+    process = f"rank {distributed.rank()}: " if distributed.size() > 1 else ""
+    print(f"wanda {options.command}: {process}{why}", file=sys.stderr)
+    return distributed.leave(status)
 
 
 def _parser():
@@ -160,23 +166,26 @@ def _prune(options):
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise ValueError(f"--out {options.out} exists already and is not an empty folder")
 
-    model, tokenizer = _load(options)
-    calibration = _calibration(tokenizer, options) if rule.needs_data else None
-    report = prune(
-        model,
-        calibration,
-        method=options.method,
-        sparsity=options.sparsity,
-        pattern=options.pattern,
-        group=options.group,
-        update=options.update,
-        propagate=options.propagate,
-        skip=options.skip,
-        batch_size=options.batch_size,
-    )
-    save(model, tokenizer, options.out)
-    print(report)
-    print(f"saved to {options.out}")
+    with distributed.process_group(options.device) as options.device:
+        model, tokenizer = _load(options)
+        calibration = _calibration(tokenizer, options) if rule.needs_data else None
+        report = prune(
+            model,
+            calibration,
+            method=options.method,
+            sparsity=options.sparsity,
+            pattern=options.pattern,
+            group=options.group,
+            update=options.update,
+            propagate=options.propagate,
+            skip=options.skip,
+            batch_size=options.batch_size,
+            progress=distributed.rank() == 0,
+        )
+        if distributed.rank() == 0:
+            save(model, tokenizer, options.out)
+            print(report)
+            print(f"saved to {options.out}")
 
 
 def _perplexity(options):
