@@ -13,7 +13,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
 import wanda
-from wanda import cli
+from wanda import cli, streaming
 
 WORDS = ["[unk]", *(f"w{number}" for number in range(1, 97))]
 
@@ -66,6 +66,32 @@ def test_prune_with_every_option(folder):
     assert (model.model.layers[1].mlp.up_proj.weight == 0).float().mean() == 0.5
 
 
+def test_prune_from_file_to_file_and_again_after_an_interruption(folder, capsys, monkeypatch):
+    options = ("prune", "model", *CALIBRATION, "--pattern", "2:4")
+    assert run(folder, *options, "--out", "out") == 0
+    whole = capsys.readouterr().out
+    original, calls = streaming.prune_block, []
+
+    def interrupted(block, *arguments):
+        calls.append(block.name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(block, *arguments)
+
+    monkeypatch.setattr(streaming, "prune_block", interrupted)
+    streamed = folder / "streamed"
+    assert run(folder, *options, "--stream", "--out", str(streamed)) == 130
+    assert run(folder, *options, "--stream", "--sparsity", "0.1", "--method", "magnitude", "--out", str(streamed)) == 2
+    assert "not this one: " in capsys.readouterr().err
+    assert run(folder, *options, "--stream", "--out", str(streamed)) == 0
+    assert len(calls) == 4  # the first block was finished
+    assert capsys.readouterr().out.split("(")[0] == whole.split("(")[0]
+    (model, tokenizer), (expected, _) = wanda.load(streamed), wanda.load(folder / "out")
+    assert tokenizer("w5").input_ids == [5]
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+
+
 def test_perplexity_is_that_of_the_function(folder, capsys):
     assert (
         run(folder, "perplexity", "model", "--text", "text.txt", "--length", "32", "--stride", "8", "--windows", "5")
@@ -94,6 +120,9 @@ def test_compare_prints_the_table_of_methods(folder, capsys):
         (("prune", "nowhere/at/all", "--out", "out"), "nowhere/at/all"),
         (("prune", "model", "--calibration", "nonsense", "--out", "out"), "nonsense"),
         (("prune", "model", "--out", "model"), "not an empty folder"),
+        (("prune", "model", "--stream", "--out", "model"), "exists already"),
+        (("prune", "model", "--stream", "--dtype", "bfloat16", "--out", "out"), "no --dtype"),
+        (("prune", "nowhere/at/all", "--stream", "--out", "out"), "nowhere/at/all"),
         (("compare", "model", "--sparsity", "2"), "[0, 1)"),
         (("perplexity", "model", "--text", "text.txt", "--windows", "0"), "--windows"),
         (("fetch", "nonsense"), "no asset 'nonsense'"),

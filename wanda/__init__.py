@@ -6,6 +6,7 @@ from .masks import prune_mask
 from .models import load, save
 from .pruning import prune
 from .report import LayerReport, PruneReport
+from .streaming import prune_checkpoint
 from .text import calibration_set, eval_tokens
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "load",
     "perplexity",
     "prune",
+    "prune_checkpoint",
     "prune_mask",
     "save",
     "sparsity",

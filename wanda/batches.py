@@ -53,7 +53,7 @@ def _batch(model, part):
     context = getattr(model.config, "max_position_embeddings", None)
     if context and ids.shape[1] > context:
         raise ValueError(f"calibration windows are {ids.shape[1]} tokens long; the model's context is {context}")
-    device = embedding.weight.device
+    device = "cpu" if embedding.weight.is_meta else embedding.weight.device  # weights that are still to come
     batch = {"input_ids": ids.to(device)}
     if mask is None:
         return batch

@@ -149,7 +149,7 @@ class Call:
     kwargs: dict
 
 
-def capture(model, blocks, batches):
+def capture(model, blocks, batches, hidden=None):
     """Record what each block is called with, at the cost of an embedding look-up and one block's forward.
 
     The blocks are passed over: each records its own arguments (a sliding-window model gives different masks to
@@ -157,12 +157,13 @@ def capture(model, blocks, batches):
 
     Args:
         batches: list of dicts of what the model's forward takes: `input_ids` [batch, length], `attention_mask`, ...
+        hidden: what the first block's inputs are appended to; None: a new list.
 
     Returns:
         (hidden, calls): hidden[b] is the first block's input for batch b, [batch, length, hidden];
         calls[i][b] is the `Call` of block i for batch b.
     """
-    hidden, calls = [], [[] for _ in blocks]
+    hidden, calls = [] if hidden is None else hidden, [[] for _ in blocks]
     extras = []  # what a block returns besides the hidden states, for models whose blocks return a tuple
 
     def recorder(index, original):

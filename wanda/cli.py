@@ -11,10 +11,13 @@ from . import distributed
 from .assets import fetch, sources
 from .comparison import compare, settings
 from .evaluation import perplexity
+from .journal import check_target
 from .masks import GROUPS, check_sparsity, parse_pattern
 from .models import BUNDLED, load, prepare, save
 from .pruning import prune
 from .rules import METHODS, make_rule, resolve_sparsity
+from .skeleton import find_folder
+from .streaming import prune_checkpoint
 from .text import calibration_set, eval_tokens
 
 EPILOG = """examples:
@@ -23,6 +26,7 @@ EPILOG = """examples:
   wanda prune smollm2 --sparsity 0.5 --out pruned               half of the weights gone, saved to ./pruned
   wanda prune ./llama --method sparsegpt --pattern 2:4 --calibration c4 --length 2048 --device cuda --out pruned
   torchrun --nproc-per-node 4 -m wanda prune ./llama --calibration c4 --out pruned    four processes share the calibration
+  wanda prune ./llama --stream --out pruned                     the same where memory holds a few blocks, not the model
   wanda perplexity ./pruned --text wikitext2 --length 2048
 """
 MODEL_HELP = "'smollm2' (the default model), a local folder, a .gguf file, or a Hub id"
@@ -77,6 +81,11 @@ def _parser():
     )
     _add_calibration(command)
     command.add_argument("--out", required=True, type=Path, help="folder for the pruned model; it must be new or empty")
+    command.add_argument(
+        "--stream",
+        action="store_true",
+        help="from file to file, with one block in memory at a time; called again after an interruption, it goes on",
+    )
 
     command = commands.add_parser("perplexity", help="measure a model's perplexity", formatter_class=_Defaults)
     command.set_defaults(run=_perplexity)
@@ -163,29 +172,38 @@ def _prune(options):
     # All that can be told before minutes of work.
     rule = make_rule(options.method, options.pattern, options.group, options.update, options.propagate)
     resolve_sparsity([], options.sparsity, options.pattern)
+    if options.stream:
+        return _prune_in_stream(options, rule)
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise ValueError(f"--out {options.out} exists already and is not an empty folder")
 
     with distributed.process_group(options.device) as options.device:
         model, tokenizer = _load(options)
         calibration = _calibration(tokenizer, options) if rule.needs_data else None
-        report = prune(
-            model,
-            calibration,
-            method=options.method,
-            sparsity=options.sparsity,
-            pattern=options.pattern,
-            group=options.group,
-            update=options.update,
-            propagate=options.propagate,
-            skip=options.skip,
-            batch_size=options.batch_size,
-            progress=distributed.rank() == 0,
-        )
+        report = prune(model, calibration, **_settings(options), progress=distributed.rank() == 0)
         if distributed.rank() == 0:
             save(model, tokenizer, options.out)
             print(report)
             print(f"saved to {options.out}")
+
+
+def _settings(options):
+    names = ("method", "sparsity", "pattern", "group", "update", "propagate", "skip", "batch_size")
+    return {name: getattr(options, name) for name in names}
+
+
+def _prune_in_stream(options, rule):
+    from transformers import AutoTokenizer
+
+    if options.dtype != "auto" or options.device == "auto":
+        raise ValueError(
+            "--stream keeps the checkpoint's own dtype and works on one device: no --dtype, no --device auto"
+        )
+    check_target(options.out)
+    folder = find_folder(options.model, options.revision)
+    calibration = _calibration(AutoTokenizer.from_pretrained(folder), options) if rule.needs_data else None
+    print(prune_checkpoint(folder, options.out, calibration, device=options.device, **_settings(options)))
+    print(f"saved to {options.out}")
 
 
 def _perplexity(options):

@@ -7,7 +7,7 @@ from .blocks import Stop, replay
 from .distributed import add_up
 
 
-def collect(block, hidden, calls, masks, statistic, keep_outputs):
+def collect(block, hidden, calls, masks, statistic, outputs=None):
     """Replay a block on every batch and accumulate a statistic of each layer's input over all non-padding tokens.
 
     Layers that are handed the same tensor (q, k and v; gate and up) share one `LayerInputs`: it is computed once.
@@ -15,16 +15,16 @@ def collect(block, hidden, calls, masks, statistic, keep_outputs):
     The pass ends as soon as the last layer has been reached, unless the outputs are wanted.
 
     Args:
-        block: a `Block`. hidden, calls: as `capture` returns them for this block, one per batch.
+        block: a `Block`. hidden, calls: as `capture` returns them for this block, one per batch; any iterables will do.
         masks: per batch, None or a bool tensor [batch, length], True for tokens.
         statistic: `InputNorm` or `Hessian`.
-        keep_outputs: whether to return the block's outputs.
+        outputs: a list, or what has `append` like one, for the block's outputs [batch, length, hidden]; None: not wanted.
 
-    Returns: (dict from layer name to `LayerInputs`, list of outputs [batch, length, hidden] or None).
+    Returns: dict from layer name to `LayerInputs`.
 
     Raises: RuntimeError naming the layer if it saw NaN or infinity, or if padding cannot be told from tokens.
     """
-    inputs, outputs, fired = {}, [], {layer.name: 0 for layer in block.layers}
+    inputs, fired = {}, {layer.name: 0 for layer in block.layers}
     current = (None, None)  # the last tensor seen in this pass, and where it went
     once_each = False  # known after the first batch: then the rest of a pass can be left out
     number, mask, remaining = 0, None, 0
@@ -44,7 +44,7 @@ def collect(block, hidden, calls, masks, statistic, keep_outputs):
                 inputs[name].statistic.add(tokens)
                 current = (tensor, inputs[name])
             remaining -= 1
-            if once_each and remaining == 0 and not keep_outputs:
+            if once_each and remaining == 0 and outputs is None:
                 raise Stop
 
         return pre_forward
@@ -58,7 +58,7 @@ def collect(block, hidden, calls, masks, statistic, keep_outputs):
                 output = replay(block, states, call)
             except Stop:
                 continue
-            if keep_outputs:
+            if outputs is not None:
                 outputs.append(output)
             once_each = all(count == 1 for count in fired.values())
     finally:
@@ -70,7 +70,7 @@ def collect(block, hidden, calls, masks, statistic, keep_outputs):
             raise RuntimeError(
                 f"{name} was given NaN or infinite inputs by the calibration data; its statistics are void"
             )
-    return inputs, outputs if keep_outputs else None
+    return inputs
 
 
 def _tokens(tensor, mask, name):

@@ -70,7 +70,7 @@ def prune(
     blocks = find_blocks(model, skip)
     layers = [layer for block in blocks for layer in block.layers]
     sparsities = resolve_sparsity([layer.name for layer in layers], sparsity, pattern)
-    _check_weights(layers, pattern)
+    check_weights(layers, pattern)
     batches = []
     if rule.needs_data or calibration is not None:
         batches = calibration_batches(model, calibration, batch_size)
@@ -81,20 +81,17 @@ def prune(
     masks = [batch["attention_mask"].bool() if "attention_mask" in batch else None for batch in batches]
 
     report = PruneReport(rule.describe(sparsity))
-    clock = _Clock(report.phases)
+    clock = Clock(report.phases)
     began = time.perf_counter()
     with _evaluating(model), torch.no_grad():
         with clock("capture"):
             hidden, calls = capture(model, blocks, batches)
         for index, block in enumerate(tqdm(blocks, desc=rule.name, unit="block", disable=not progress)):
+            outputs, dense = [], propagate == "dense"
             with _visiting(block.module, device):
-                with clock("statistics"):
-                    dense = propagate == "dense"
-                    inputs, outputs = collect(block, hidden, calls[index], masks, rule.statistic, keep_outputs=dense)
-                with clock("select"):
-                    for layer in block.layers:
-                        report.layers.append(_prune_layer(layer, inputs.get(layer.name), rule, sparsities[layer.name]))
-                del inputs  # Hessians, before the next block's
+                report.layers += prune_block(
+                    block, hidden, calls[index], masks, rule, sparsities, clock, outputs if dense else None
+                )
                 if distributed.size() > 1:
                     sums = [distributed.checksum(layer.weight) for layer in block.layers]
                     distributed.check_same(f"weights after pruning {block.name}", sums)
@@ -106,7 +103,7 @@ def prune(
     return report
 
 
-def _check_weights(layers, pattern):
+def check_weights(layers, pattern):
     """What can be known to go wrong with the weights, before any is changed."""
     for layer in layers:
         if layer.weight.is_meta:
@@ -115,6 +112,21 @@ def _check_weights(layers, pattern):
             check_width(layer.weight.shape[1], pattern, layer.name)
         if not torch.isfinite(layer.weight).all():
             raise ValueError(f"{layer.name} has NaN or infinite weights")
+
+
+def prune_block(block, hidden, calls, masks, rule, sparsities, clock, outputs=None):
+    """Take the statistics of a dense block and prune its layers in place.
+
+    Args:
+        hidden, calls, masks, outputs: as in `collect`.
+        rule: a `Rule`. sparsities: dict from layer names to floats. clock: a `Clock`.
+
+    Returns: list of `LayerReport`.
+    """
+    with clock("statistics"):
+        inputs = collect(block, hidden, calls, masks, rule.statistic, outputs)
+    with clock("select"):
+        return [_prune_layer(layer, inputs.get(layer.name), rule, sparsities[layer.name]) for layer in block.layers]
 
 
 def _prune_layer(layer, inputs, rule, sparsity):
@@ -133,7 +145,7 @@ def _prune_layer(layer, inputs, rule, sparsity):
     return LayerReport(layer.name, tuple(before.shape), zeros, error, time.perf_counter() - began)
 
 
-class _Clock:
+class Clock:
     """Adds up the seconds spent in named phases."""
 
     def __init__(self, phases):
@@ -141,6 +153,7 @@ class _Clock:
 
     @contextmanager
     def __call__(self, phase):
+        """Charge the time of a `with` to a phase."""
         began = time.perf_counter()
         yield
         if torch.cuda.is_available():

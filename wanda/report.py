@@ -23,7 +23,8 @@ class PruneReport:
         method: a description of what was done.
         layers: list of `LayerReport`, in the order of pruning.
         phases: seconds spent per phase: capture (the inputs of the first block), statistics (a forward of each block,
-            with the accumulation), select (masks and updates), recompute (a forward of each pruned block).
+            with the accumulation), select (masks and updates), recompute (a forward of each pruned block); from
+            `prune_checkpoint` also read (waiting for weights) and write.
         seconds: the whole run.
     """
 

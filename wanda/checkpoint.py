@@ -1,0 +1,240 @@
+"""Safetensors checkpoints read and written piece by piece, by plain reads and writes.
+
+The usual way in, `safe_open`, maps a whole file, and the pages that are touched count as memory. Here a tensor is read
+into a buffer of its own size, or copied from file to file without being in memory at all. What is written appears
+under its name whole or not at all.
+"""
+
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+# What belongs to a model besides its weights: how it is built, how it generates, its tokenizer, its licence.
+COMPANIONS = ("config.json", "generation_config.json", "*token*.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken")
+COMPANIONS += ("chat_template*", "*processor_config.json", "LICENSE*", "NOTICE*")
+ALIGNMENT = 64  # bytes; where a tensor may begin in a buffer
+CHUNK = 1 << 22  # bytes copied at a time
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a file: `size` bytes from `start` on, of a dtype as safetensors calls it."""
+
+    file: Path
+    start: int
+    size: int
+    dtype: str
+    shape: tuple
+
+
+def stored_tensors(folder):
+    """Where each tensor of a checkpoint lies. Reads headers only.
+
+    Args:
+        folder: with `model.safetensors`, or with shards and their index.
+
+    Returns: dict from key to `Stored`.
+
+    Raises: ValueError naming the file: no safetensors there, a shard that is missing, damaged or cut short, a tensor
+        that the index puts into a shard that does not hold it.
+    """
+    folder = Path(folder)
+    if (folder / WHOLE).is_file():
+        return _header(folder / WHOLE)
+    index = folder / INDEX
+    if not index.is_file():
+        others = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".gguf", ".pt", ".pth"))
+        hint = f"; its weights are in {others[0]!r}" if others else ""
+        raise ValueError(
+            f"{str(folder)!r} holds neither {WHOLE} nor {INDEX}{hint}. Only safetensors can be streamed: open the model "
+            "with wanda.load where it fits in memory, and write it with wanda.save"
+        )
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{str(index)!r} is no index of safetensors shards ({error!r})") from error
+    shards = {}
+    for name in sorted(set(places.values())):
+        if not (folder / name).is_file():
+            raise ValueError(f"{str(index)!r} names the shard {name!r}, and there is no such file beside it")
+        shards[name] = _header(folder / name)
+    for key, name in places.items():
+        if key not in shards[name]:
+            raise ValueError(f"{str(folder / name)!r} does not hold {key!r}, which {INDEX} says it does")
+    return {key: shards[name][key] for key, name in places.items()}
+
+
+def _header(path):
+    """The tensors of one file: dict from key to `Stored`."""
+    try:
+        with safe_open(path, framework="pt"):
+            pass  # the library checks that the header makes sense and that the file is as long as it says
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            entries = json.loads(file.read(length))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read as safetensors; is it cut short? ({error})") from error
+    entries.pop("__metadata__", None)
+    stored = {}
+    for key, entry in entries.items():
+        first, last = entry["data_offsets"]
+        stored[key] = Stored(path, 8 + length + first, last - first, entry["dtype"], tuple(entry["shape"]))
+    return stored
+
+
+def read(tensors, pin=False):
+    """Read tensors into one new buffer.
+
+    Args:
+        tensors: dict from any name to `Stored`.
+        pin: whether the buffer is page-locked, so that it can be copied to a GPU in the background.
+
+    Returns: dict from the same names to tensors, views of the buffer.
+
+    Raises: RuntimeError naming the file that cannot be read.
+    """
+    starts, total = {}, 0
+    for name, stored in tensors.items():
+        starts[name] = total
+        total += -(-stored.size // ALIGNMENT) * ALIGNMENT
+    buffer = torch.empty(total, dtype=torch.uint8, pin_memory=pin)
+    found = {}
+    for name, stored in tensors.items():
+        place = buffer[starts[name] : starts[name] + stored.size]
+        try:
+            with open(stored.file, "rb", buffering=0) as file:
+                file.seek(stored.start)
+                _fill(memoryview(place.numpy()), file)
+        except (OSError, EOFError) as error:
+            raise _unreadable(stored, error) from error
+        found[name] = place.view(DTYPES[stored.dtype]).reshape(stored.shape)
+    return found
+
+
+def _fill(place, file):
+    while place:
+        count = file.readinto(place)  # at most 2 GiB at a time on Linux
+        if not count:
+            raise EOFError
+        place = place[count:]
+
+
+def _chunks(stored):
+    """The bytes of a tensor, a few at a time."""
+    try:
+        with open(stored.file, "rb") as file:
+            file.seek(stored.start)
+            for begin in range(0, stored.size, CHUNK):
+                chunk = file.read(min(CHUNK, stored.size - begin))
+                if begin + len(chunk) < min(begin + CHUNK, stored.size):
+                    raise EOFError
+                yield chunk
+    except (OSError, EOFError) as error:
+        raise _unreadable(stored, error) from error
+
+
+def _unreadable(stored, error):
+    reason = "it ends before its tensors do; was it changed meanwhile?" if isinstance(error, EOFError) else error
+    return RuntimeError(f"could not read {str(stored.file)!r}: {reason}")
+
+
+def write_shard(path, tensors):
+    """Write a safetensors file, one tensor after the other.
+
+    Args:
+        tensors: dict from key to a tensor (on any device), or to a `Stored`, whose bytes are copied as they are.
+
+    Raises: RuntimeError naming the file that could not be written or read.
+    """
+    entries, start = {"__metadata__": {"format": "pt"}}, 0
+    for key, tensor in tensors.items():
+        is_stored = isinstance(tensor, Stored)
+        size = tensor.size if is_stored else tensor.numel() * tensor.element_size()
+        dtype = tensor.dtype if is_stored else NAMES[tensor.dtype]
+        entries[key] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [start, start + size]}
+        start += size
+    header = json.dumps(entries).encode()
+    header += b" " * (-len(header) % 8)  # the tensors begin at a multiple of 8 bytes
+    with replacing(path) as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for tensor in tensors.values():
+            if isinstance(tensor, Stored):
+                file.writelines(_chunks(tensor))
+            else:
+                file.write(memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+
+
+def write_index(folder, places, sizes):
+    """Write the index that lets `from_pretrained` find each tensor: written last, it makes the folder a checkpoint.
+
+    Args:
+        places: dict from key to the name of its shard. sizes: bytes of all tensors together.
+    """
+    write_json(folder / INDEX, {"metadata": {"total_size": sizes}, "weight_map": places})
+
+
+def write_json(path, content):
+    """Write a JSON file, in one step as far as any reader can tell."""
+    with replacing(path) as file:
+        file.write((json.dumps(content, indent=1) + "\n").encode())
+
+
+@contextmanager
+def replacing(path):
+    """A binary file for the time of a `with`; it takes the place of `path` when all of it is safely on the disk."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with open(partial, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise RuntimeError(f"could not write {str(path)!r}: {error.strerror or error}") from error
+        raise
+
+
+def _sync_folder(folder):
+    """Have a renaming outlive a power cut. Windows has no such call."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def companions(folder):
+    """The files that belong to a checkpoint besides its weights, sorted."""
+    files = sorted(path for path in Path(folder).iterdir() if path.is_file())
+    return [path for path in files if any(fnmatchcase(path.name, pattern) for pattern in COMPANIONS)]
+
+
+def copy_file(source, target):
+    """Copy a small file, byte for byte."""
+    content = source.read_bytes()
+    with replacing(target) as file:
+        file.write(content)

@@ -1,0 +1,258 @@
+"""`prune_checkpoint`: the walk of `prune` over a checkpoint on disk, with one block in memory at a time.
+
+The calibration activations are in a file too: a block reads what its predecessor left and writes what its successor
+reads. After each block a journal says how far the run is, so that it can be taken up from there.
+"""
+
+import os
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from safetensors.torch import load, save
+from tqdm.auto import tqdm
+
+from .batches import calibration_batches
+from .blocks import capture, replay
+from .checkpoint import companions, copy_file, replacing, write_index, write_shard
+from .journal import FOLDER, check_target, describe_run, journal_in
+from .masks import check_width
+from .pruning import Clock, check_weights, prune_block
+from .report import PruneReport
+from .rules import make_rule, resolve_sparsity
+from .skeleton import Skeleton, find_folder
+
+
+def prune_checkpoint(
+    source,
+    target,
+    calibration=None,
+    *,
+    method="wanda",
+    sparsity=0.5,
+    pattern=None,
+    group=None,
+    update=None,
+    propagate="pruned",
+    skip=(),
+    batch_size=1,
+    device=None,
+    progress=True,
+    revision=None,
+):
+    """Prune a safetensors checkpoint of any size into a new one, with the memory of a block or two.
+
+    The result is, bit for bit, that of `wanda.prune` on the model that `wanda.load(source)` gives. `memory_needed` says
+    what it takes. A run that was interrupted, however, goes on where it was when it is called again with the same
+    arguments, and ends with the same bits; until then the target holds no index and opens as no model.
+
+    Args:
+        source: a folder with safetensors, "smollm2", or a Hub id. It is only read.
+        target: a new or empty folder, or one with an unfinished run of the same kind.
+        calibration, method, sparsity, pattern, group, update, propagate, skip, batch_size, progress: as in `prune`. For
+            the sake of resuming, a function as `method` counts as the same when its module and name are.
+        device: where to compute, such as "cuda": one block at a time is there. None: the CPU.
+        revision: branch, tag or commit, for a Hub id.
+
+    Returns: `PruneReport`, of the interrupted parts as well; its phases have "read" (waiting for weights) and "write".
+
+    Raises:
+        ValueError, TypeError: something given is not allowed, or the checkpoint cannot be streamed; nothing has been
+            written. NaN or infinite weights are found when their block is reached.
+        RuntimeError: a file could not be read or written, naming it; the disk is too small; or as in `prune`. What is
+            finished stays, to be taken up.
+    """
+    rule = make_rule(method, pattern, group, update, propagate)
+    _check_alone()
+    if torch.device(device or "cpu").type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device is {device!r}, but this PyTorch finds no CUDA; device=None computes on the CPU")
+    target = Path(target).expanduser()
+    folder = find_folder(source, revision)
+    if target.resolve() == folder.resolve() or folder.resolve() in target.resolve().parents:
+        raise ValueError(f"target {str(target)!r} lies in the source {str(folder)!r}, which is never written to")
+    check_target(target)
+    skeleton = Skeleton(folder)
+    blocks = skeleton.blocks(skip)
+    layers = [layer for block in blocks for layer in block.layers]
+    sparsities = resolve_sparsity([layer.name for layer in layers], sparsity, pattern)
+    for layer in layers if pattern is not None else ():
+        check_width(layer.weight.shape[1], pattern, layer.name)
+    batches = []
+    if rule.needs_data or calibration is not None:
+        batches = calibration_batches(skeleton.model, calibration, batch_size)
+        if not rule.needs_data:
+            batches = batches[:1]  # enough to measure the layers' errors
+    options = {"method": method, "pattern": pattern, "group": group, "update": update, "propagate": propagate}
+    options["skip"] = [skip] if isinstance(skip, str) else list(skip)
+    run = describe_run(folder, skeleton.stored, batches, sparsities, device, **options)
+    _check_space(target, skeleton, batches)
+
+    report = PruneReport(rule.describe(sparsity))
+    with journal_in(target, run) as journal, torch.no_grad():
+        walk = _Walk(skeleton, blocks, batches, rule, sparsities, propagate == "dense", target, journal, device)
+        done = len(journal.blocks)
+        with tqdm(total=len(blocks), initial=done, desc=rule.name, unit="block", disable=not progress) as bar:
+            walk.run(bar)
+    report.layers = [layer for reports in journal.blocks for layer in reports]
+    report.phases, report.seconds = journal.phases, journal.seconds
+    return report
+
+
+class _Walk:
+    """The state of a run: what is where, and how far it is."""
+
+    def __init__(self, skeleton, blocks, batches, rule, sparsities, dense, target, journal, device):
+        self.skeleton, self.blocks, self.batches = skeleton, blocks, batches
+        self.rule, self.sparsities, self.dense = rule, sparsities, dense
+        self.target, self.journal, self.device = target, journal, device
+        self.masks = [batch["attention_mask"].bool() if "attention_mask" in batch else None for batch in batches]
+        self.clock = Clock(dict(journal.phases))
+        self.began = time.perf_counter() - journal.seconds
+        self.in_blocks = [set(map(skeleton.keys.get, skeleton.inside(block))) for block in blocks]
+
+    def run(self, bar):
+        """Finish what is not finished yet."""
+        done = len(self.journal.blocks)
+        with self.clock("write"):
+            self._copy_the_rest()
+        if done < len(self.blocks):
+            with self.clock("capture"):
+                calls = self._capture(store=done == 0) if self.batches else [[] for _ in self.blocks]
+            with ThreadPoolExecutor(max_workers=1) as self.reader:
+                self._read(done)
+                for index in range(done, len(self.blocks)):
+                    self._prune(index, calls[index])
+                    calls[index] = None
+                    bar.update()
+        places, sizes = {}, 0
+        for number in range(len(self.blocks) + 1):
+            keys = self._keys(number)
+            places |= dict.fromkeys(keys, self._shard(number).name)
+            sizes += sum(self.skeleton.stored[key].size for key in keys)
+        write_index(self.target, places, sizes)
+
+    def _shard(self, number):
+        """Shard 0 holds what is outside the blocks, shard i + 1 holds block i."""
+        return self.target / f"model-{number + 1:05d}-of-{len(self.blocks) + 1:05d}.safetensors"
+
+    def _keys(self, number):
+        """The checkpoint's keys in a shard, in the order of the source."""
+        if number > 0:
+            return [key for key in self.skeleton.stored if key in self.in_blocks[number - 1]]
+        return [key for key in self.skeleton.stored if not any(key in keys for keys in self.in_blocks)]
+
+    def _activations(self, index):
+        return self.journal.folder / f"activations-{index:05d}"
+
+    def _copy_the_rest(self):
+        """All that is not in a block. What is there is whole."""
+        for path in companions(self.skeleton.folder):
+            if not (self.target / path.name).exists():
+                copy_file(path, self.target / path.name)
+        if not self._shard(0).exists():
+            write_shard(self._shard(0), {key: self.skeleton.stored[key] for key in self._keys(0)})
+
+    def _capture(self, store):
+        """What each block is called with; the first one's inputs go to a file, unless it is there."""
+        names = [*self.skeleton.outside(self.blocks), *self.skeleton.inside(self.blocks[0])]
+        self.skeleton.place(self.skeleton.read(names))
+        with replacing(self._activations(0)) if store else nullcontext() as file:
+            _, calls = capture(self.skeleton.model, self.blocks, self.batches, _Appender(file))
+        self.skeleton.clear(names)
+        return calls
+
+    def _read(self, index):
+        """Begin to read a block's weights, beside other work."""
+        pin = torch.device(self.device or "cpu").type == "cuda"
+        self.upcoming = self.reader.submit(self.skeleton.read, self.skeleton.inside(self.blocks[index]), pin)
+
+    def _prune(self, index, calls):
+        """One block, from its weights to the line in the journal."""
+        block, is_last = self.blocks[index], index == len(self.blocks) - 1
+        with self.clock("read"):
+            self.skeleton.place(self.upcoming.result(), self.device)
+            self.upcoming = None
+            if self.device is not None:
+                block.module.to(self.device)  # buffers that are in no checkpoint
+        check_weights(block.layers, self.rule.pattern)
+        hidden = _Stream(self._activations(index), len(self.batches))
+        following = self._activations(index + 1)
+        with replacing(following) if self.batches and not is_last else nullcontext() as file:
+            outputs = _Appender(file)
+            reports = prune_block(
+                block,
+                hidden,
+                calls,
+                self.masks,
+                self.rule,
+                self.sparsities,
+                self.clock,
+                outputs if self.dense else None,
+            )
+            # Only now, when scores and Hessians are gone: there is room for a second block.
+            if not is_last:
+                self._read(index + 1)
+            if file is not None and not self.dense:
+                with self.clock("recompute"):
+                    for pair in zip(hidden, calls, strict=True):
+                        outputs.append(replay(block, *pair))
+        with self.clock("write"):
+            pruned = {self.skeleton.keys[f"{layer.name}.weight"]: layer.module.weight for layer in block.layers}
+            stored = self.skeleton.stored
+            write_shard(self._shard(index + 1), {key: pruned.get(key, stored[key]) for key in self._keys(index + 1)})
+        self.skeleton.clear(self.skeleton.inside(block))
+        self.journal.add(reports, self.clock.phases, time.perf_counter() - self.began)
+        self._activations(index).unlink(missing_ok=True)
+
+
+class _Appender:
+    """Hidden states [batch, length, hidden] written to a file, batch by batch; to nowhere if there is none."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def append(self, states):
+        if self.file is not None:
+            content = save({"states": states.cpu().contiguous()})
+            self.file.write(len(content).to_bytes(8, "little"))
+            self.file.write(content)
+
+
+class _Stream:
+    """The hidden states of such a file, read one batch at a time, as often as wanted."""
+
+    def __init__(self, path, batches):
+        self.path, self.batches = path, batches
+
+    def __iter__(self):
+        if not self.batches:
+            return
+        with open(self.path, "rb") as file:
+            for _ in range(self.batches):
+                yield load(file.read(int.from_bytes(file.read(8), "little")))["states"]
+
+
+def _check_alone():
+    initialized = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if initialized or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("prune_checkpoint works in one process; start it without torchrun, or use wanda.prune")
+
+
+def _check_space(target, skeleton, batches):
+    """Raise RuntimeError if the disk cannot hold the new checkpoint and the activations of two blocks."""
+    hidden = skeleton.model.get_input_embeddings()
+    width, itemsize = hidden.embedding_dim, hidden.weight.element_size()
+    tokens = sum(batch["input_ids"].numel() for batch in batches)
+    needed = sum(tensor.size for tensor in skeleton.stored.values()) + 2 * tokens * width * itemsize
+    present = (*target.glob("*.safetensors"), *(target / FOLDER).glob("activations-*"))
+    needed -= sum(path.stat().st_size for path in present)
+    existing = next(path for path in (target, *target.resolve().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise RuntimeError(
+            f"{str(target)!r} needs {needed / 1e9:.1f} GB more, and its disk has {free / 1e9:.1f} GB left; "
+            "free some space, or choose a target on another disk"
+        )
