@@ -5,6 +5,8 @@ model's dtype, and added up in float64: in what order, and on how many machines,
 result would show.
 """
 
+from dataclasses import dataclass, field
+
 import torch
 
 SUM = torch.float64
@@ -28,6 +30,11 @@ class InputNorm:
         """Add what another accumulator saw: the result is that of one accumulator over both parts."""
         self.sum_of_squares += other.sum_of_squares.to(self.sum_of_squares.device)
         self.tokens += other.tokens
+
+    @property
+    def sums(self):
+        """The tensor that holds all that was added up (for adding up over processes)."""
+        return self.sum_of_squares
 
     def norm(self):
         """Tensor [in], float32."""
@@ -59,6 +66,11 @@ class Hessian:
         self.upper += other.upper.to(self.upper.device)
         self.tokens += other.tokens
 
+    @property
+    def sums(self):
+        """The tensor that holds all that was added up (for adding up over processes)."""
+        return self.upper
+
     def matrix(self):
         """Tensor [in, in], float32, symmetric to the last bit."""
         upper = self.upper.float().triu()
@@ -67,6 +79,16 @@ class Hessian:
     def norm(self):
         """Tensor [in], float32: the same feature norms as `InputNorm`."""
         return self.upper.diagonal().sqrt().float()
+
+
+@dataclass
+class LayerInputs:
+    """What is kept of a layer's inputs: the running statistic, and the first window's tokens [tokens, in]."""
+
+    statistic: object
+    sample: torch.Tensor
+    first: int  # the batch that the sample is from
+    derived: dict = field(default_factory=dict)  # what was computed from the statistic, for the layers that share it
 
 
 def _zeros(*shape, device):

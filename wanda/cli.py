@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from . import distributed
 from .assets import fetch, sources
 from .comparison import compare, settings
 from .evaluation import perplexity
@@ -24,6 +25,7 @@ EPILOG = """examples:
   wanda compare smollm2                                         magnitude, Wanda and SparseGPT on the default model
   wanda prune smollm2 --sparsity 0.5 --out pruned               half of the weights gone, saved to ./pruned
   wanda prune ./llama --method sparsegpt --pattern 2:4 --calibration c4 --length 2048 --device cuda --out pruned
+  torchrun --nproc-per-node 4 -m wanda prune ./llama --calibration c4 --out pruned    four processes share the calibration
   wanda prune ./llama --stream --out pruned                     the same where memory holds a few blocks, not the model
   wanda perplexity ./pruned --text wikitext2 --length 2048
 """
@@ -36,15 +38,19 @@ def main(arguments=None):
     try:
         options.run(options)
     except (ValueError, TypeError) as error:
-        print(f"wanda {options.command}: error: {error}", file=sys.stderr)
-        return 2
+        return _ended(options, f"error: {error}", 2)
     except (RuntimeError, OSError) as error:
-        print(f"wanda {options.command}: failed: {error}", file=sys.stderr)
-        return 1
+        return _ended(options, f"failed: {error}", 1)
     except KeyboardInterrupt:
-        print(f"wanda {options.command}: interrupted", file=sys.stderr)
-        return 130
+        return _ended(options, "interrupted", 130)
     return 0
+
+
+def _ended(options, why, status):
+    """Say why a command ended early, and in which of several processes. Returns the exit status."""
+    process = f"rank {distributed.rank()}: " if distributed.size() > 1 else ""
+    print(f"wanda {options.command}: {process}{why}", file=sys.stderr)
+    return distributed.leave(status)
 
 
 def _parser():
@@ -171,12 +177,14 @@ def _prune(options):
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise ValueError(f"--out {options.out} exists already and is not an empty folder")
 
-    model, tokenizer = _load(options)
-    calibration = _calibration(tokenizer, options) if rule.needs_data else None
-    report = prune(model, calibration, **_settings(options))
-    save(model, tokenizer, options.out)
-    print(report)
-    print(f"saved to {options.out}")
+    with distributed.process_group(options.device) as options.device:
+        model, tokenizer = _load(options)
+        calibration = _calibration(tokenizer, options) if rule.needs_data else None
+        report = prune(model, calibration, **_settings(options), progress=distributed.rank() == 0)
+        if distributed.rank() == 0:
+            save(model, tokenizer, options.out)
+            print(report)
+            print(f"saved to {options.out}")
 
 
 def _settings(options):

@@ -1,25 +1,17 @@
 """One pass of the calibration data through one block, gathering statistics of what its linear layers read."""
 
-from dataclasses import dataclass, field
-
 import torch
 
+from .activations import LayerInputs
 from .blocks import Stop, replay
-
-
-@dataclass
-class LayerInputs:
-    """What is kept of a layer's inputs: the running statistic, and the first window's tokens [tokens, in]."""
-
-    statistic: object
-    sample: torch.Tensor
-    derived: dict = field(default_factory=dict)  # what was computed from the statistic, for the layers that share it
+from .distributed import add_up
 
 
 def collect(block, hidden, calls, masks, statistic, outputs=None):
     """Replay a block on every batch and accumulate a statistic of each layer's input over all non-padding tokens.
 
     Layers that are handed the same tensor (q, k and v; gate and up) share one `LayerInputs`: it is computed once.
+    Where several processes work together, each brings its own batches and all get what the batches of all say.
     The pass ends as soon as the last layer has been reached, unless the outputs are wanted.
 
     Args:
@@ -35,7 +27,7 @@ def collect(block, hidden, calls, masks, statistic, outputs=None):
     inputs, fired = {}, {layer.name: 0 for layer in block.layers}
     current = (None, None)  # the last tensor seen in this pass, and where it went
     once_each = False  # known after the first batch: then the rest of a pass can be left out
-    mask, remaining = None, 0
+    number, mask, remaining = 0, None, 0
 
     def hook(name):
         def pre_forward(module, args):
@@ -47,7 +39,8 @@ def collect(block, hidden, calls, masks, statistic, outputs=None):
             else:
                 tokens = _tokens(tensor, mask, name)  # [tokens, in]
                 if name not in inputs:
-                    inputs[name] = LayerInputs(statistic(tokens.shape[1], tokens.device), tokens[: tensor.shape[-2]])
+                    sample = tokens[: tensor.shape[-2]].clone()  # a view would keep the whole batch in memory
+                    inputs[name] = LayerInputs(statistic(tokens.shape[1], tokens.device), sample, number)
                 inputs[name].statistic.add(tokens)
                 current = (tensor, inputs[name])
             remaining -= 1
@@ -58,7 +51,8 @@ def collect(block, hidden, calls, masks, statistic, outputs=None):
 
     handles = [layer.module.register_forward_pre_hook(hook(layer.name)) for layer in block.layers]
     try:
-        for states, call, mask in zip(hidden, calls, masks, strict=True):  # noqa: B007 (the hooks read `mask`)
+        batches = zip(hidden, calls, masks, strict=True)
+        for number, (states, call, mask) in enumerate(batches):  # noqa: B007 (the hooks read `number` and `mask`)
             current, remaining = (None, None), len(block.layers)
             try:
                 output = replay(block, states, call)
@@ -70,6 +64,7 @@ def collect(block, hidden, calls, masks, statistic, outputs=None):
     finally:
         for handle in handles:
             handle.remove()
+    inputs = add_up(block.layers, inputs, statistic)  # before the check, so that every process raises or none
     for name, seen in inputs.items():
         if not torch.isfinite(seen.statistic.norm()).all():
             raise RuntimeError(

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from .assets import cache_folder, fetch, replacing, sources
 
@@ -68,12 +69,15 @@ def save(model, tokenizer, folder):
 def prepare():
     """The folder of the default model, as safetensors in float32: fetched and dequantised once, then kept."""
     folder = cache_folder() / f"smollm2-{sources()[BUNDLED]['sha256'][:12]}"
-    if not _is_whole(folder):
-        gguf = fetch(BUNDLED)
-        with replacing(folder) as partial:
-            save(*_load_gguf(gguf, torch.float32), partial)
-            sizes = {file.name: file.stat().st_size for file in partial.iterdir()}
-            (partial / "files.json").write_text(json.dumps(sizes))
+    if _is_whole(folder):
+        return folder
+    gguf = fetch(BUNDLED)
+    with FileLock(folder.with_name(folder.name + ".lock")):
+        if not _is_whole(folder):  # another process may have made it meanwhile
+            with replacing(folder) as partial:
+                save(*_load_gguf(gguf, torch.float32), partial)
+                sizes = {file.name: file.stat().st_size for file in partial.iterdir()}
+                (partial / "files.json").write_text(json.dumps(sizes))
     return folder
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from tqdm.auto import tqdm
 
+from . import distributed
 from .batches import calibration_batches
 from .blocks import capture, find_blocks, replay
 from .collecting import collect
@@ -57,6 +58,9 @@ def prune(
 
     Returns: `PruneReport`.
 
+    Where `torch.distributed` is initialised (under `torchrun`), every process must make the same call with the same
+    model and data: each takes its share of the batches, and all end with the weights that a single process would have.
+
     Raises:
         ValueError, TypeError: something given is not allowed; nothing has been changed.
         RuntimeError: NaN or infinite activations, or a Hessian without factor, naming the layer. Blocks before it are
@@ -70,8 +74,10 @@ def prune(
     batches = []
     if rule.needs_data or calibration is not None:
         batches = calibration_batches(model, calibration, batch_size)
-        if not rule.needs_data:
-            batches = batches[:1]  # enough to measure the layers' errors
+        if distributed.size() > 1:
+            distributed.check_same("calibration data", distributed.digest(batches))
+        # Without a need for data, one batch is enough to measure the layers' errors.
+        batches = distributed.share(batches) if rule.needs_data else batches[:1]
     masks = [batch["attention_mask"].bool() if "attention_mask" in batch else None for batch in batches]
 
     report = PruneReport(rule.describe(sparsity))
@@ -86,6 +92,9 @@ def prune(
                 report.layers += prune_block(
                     block, hidden, calls[index], masks, rule, sparsities, clock, outputs if dense else None
                 )
+                if distributed.size() > 1:
+                    sums = [distributed.checksum(layer.weight) for layer in block.layers]
+                    distributed.check_same(f"weights after pruning {block.name}", sums)
                 with clock("recompute"):
                     if not dense and block is not blocks[-1]:
                         outputs = [replay(block, *pair) for pair in zip(hidden, calls[index], strict=True)]

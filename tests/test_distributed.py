@@ -1,0 +1,136 @@
+"""Several processes come to what one comes to; an error in one of them ends all. Real processes, over gloo."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import ranks
+import torch
+from safetensors.torch import load_file
+from test_cli import CALIBRATION, folder  # noqa: F401 (a fixture)
+
+from wanda import cli, distributed
+
+TESTS = Path(__file__).resolve().parent
+PATIENCE = 100  # seconds; a hang would last until the collectives' own limit, an hour
+
+
+def torchrun(*arguments, processes=2):
+    """Run a program in several processes. Returns what it printed, its exit status and the seconds it took."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    began = time.monotonic()
+    done = subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=PATIENCE, check=False
+    )
+    return done, time.monotonic() - began
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """What two processes found, one after the other."""
+    path = tmp_path_factory.mktemp("ranks")
+    done, _ = torchrun(TESTS / "ranks.py", "results", path)
+    assert done.returncode == 0, done.stderr
+    return [torch.load(path / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """What one process finds, with the threads that torchrun gives each of several."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    found = ranks.results()
+    torch.set_num_threads(threads)
+    return found
+
+
+@pytest.mark.parametrize("case", [*ranks.METHODS, "padding", "bfloat16", "experts", "experts, sparsegpt"])
+def test_every_process_ends_with_what_one_alone_would_have(alone, several, case):
+    for rank, found in enumerate(several):
+        assert found[case]["rows"] == alone[case]["rows"], rank
+        for name, weight in alone[case]["weights"].items():
+            assert torch.equal(found[case]["weights"][name], weight), (rank, name)
+
+
+def test_the_cases_are_what_they_are_meant_to_be(alone):
+    """Expert 2 is reached through rank 1 only, expert 3 not at all; the pruned experts would be others otherwise."""
+    reached = {name: error is not None for name, _, _, error in alone["experts"]["rows"]}
+    assert reached["blocks.0.up.2"]
+    assert not reached["blocks.0.gate.3"]
+    assert [int(ids[0, 0]) % 4 for ids in ranks.expert_batches()] == [0, 2, 0, 2]
+    assert alone["wanda"]["rows"] != alone["dense propagation"]["rows"]
+
+
+def test_an_infinite_activation_of_one_process_is_the_same_error_in_all(alone, several):
+    """Only rank 1 has the window with the infinite embedding."""
+    assert "NaN or infinite inputs" in alone["infinite"]
+    assert [found["infinite"] for found in several] == [alone["infinite"]] * 2
+
+
+def test_what_only_several_processes_can_get_wrong_is_refused_by_all(several):
+    for found in several:
+        assert found["few"].startswith("ValueError: calibration makes 1 batches, too few for 2 processes")
+        assert found["untouched"]
+        assert "different calibration data (rank 1 not those of rank 0)" in found["data"]
+        assert "different weights after pruning model.layers.0 (rank 1 not those of rank 0)" in found["model"]
+
+
+@pytest.mark.parametrize("options", [("--method", "wanda"), ("--method", "sparsegpt", "--pattern", "2:4")])
+def test_torchrun_saves_what_one_process_saves(folder, options, monkeypatch):  # noqa: F811
+    calibration = [folder / part if part == "text.txt" else part for part in CALIBRATION]
+    arguments = [str(part) for part in ("prune", folder / "model", *options, *calibration, "--device", "cpu", "--out")]
+    done, _ = torchrun("-m", "wanda", *arguments, folder / "several")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("saved to") == 1
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert cli.main([*arguments, str(folder / "alone")]) == 0
+    torch.set_num_threads(threads)
+    several, alone = (load_file(folder / name / "model.safetensors") for name in ("several", "alone"))
+    assert several.keys() == alone.keys()
+    assert all(torch.equal(several[name], weight) for name, weight in alone.items())
+
+
+@pytest.mark.parametrize(
+    ("how", "words"), [("raises", "rank 1: failed: no luck with model.layers.1"), ("killed", "Signal 9")]
+)
+def test_a_process_that_fails_ends_the_run(folder, how, words):  # noqa: F811
+    calibration = [folder / part if part == "text.txt" else part for part in CALIBRATION]
+    done, seconds = torchrun(
+        TESTS / "ranks.py", how, folder, "prune", folder / "model", *calibration, "--device", "cpu"
+    )
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert seconds < PATIENCE
+    assert not (folder / how).exists()
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda:0", "mps"])
+def test_a_device_that_processes_cannot_share_is_refused(monkeypatch, device):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with (
+        pytest.raises(ValueError, match=f"--device {device} cannot be shared by 2 processes"),
+        distributed.process_group(device),
+    ):
+        pass
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ValueError, match="2 processes.*there are 1"), distributed.process_group("cuda"):
+        pass
+
+
+def test_one_process_is_not_touched(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with distributed.process_group("cuda:3") as device:
+        assert device == "cuda:3"
+    assert (distributed.size(), distributed.rank()) == (1, 0)
+    assert distributed.share([1, 2]) == [1, 2]
+    assert distributed.leave(2) == 2
