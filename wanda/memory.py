@@ -10,15 +10,15 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
 WORKING_COPIES = 4  # of a layer in float32, at most, while its mask is chosen: weight, score, sorted score, result
 
 
-def memory_needed(source, tokens=0, *, hessians=False, revision=None):
-    """Bytes that `prune_checkpoint` takes at its peak, over what the imports take. With a GPU, an upper bound there too.
+def memory_needed(source, tokens=0, *, hessians=False, skip=(), revision=None):
+    """Bytes that `prune_checkpoint` takes at its peak, over what the imports take.
 
     Three moments compete: the first block with the embeddings below it, when the calibration data is taken in; a block
     with the working copies of its largest layer, while masks are chosen; a block and the next one, which is read
     meanwhile. So a model of S bytes in B blocks asks for less than 3 S/B, embeddings and activations, whatever B is.
 
     Args:
-        source, revision: as in `prune_checkpoint`. Only headers are read.
+        source, skip, revision: as in `prune_checkpoint`. Only headers are read.
         tokens: positions per batch: batch_size times the length of a window; 0 without calibration data. Padded
             batches keep their attention masks besides, which are not counted here.
         hessians: True for SparseGPT and update="obs", which keep a matrix [in, in] for each layer's inputs.
@@ -27,7 +27,7 @@ def memory_needed(source, tokens=0, *, hessians=False, revision=None):
         the blocks), "activations" (of one batch in a block), "hessians", and "total", the peak.
     """
     skeleton = Skeleton(find_folder(source, revision))
-    blocks = skeleton.blocks()
+    blocks = skeleton.blocks(skip)
     shapes = [[tuple(layer.weight.shape) for layer in block.layers] for block in blocks]
     itemsize, hidden = skeleton.model.dtype.itemsize, skeleton.model.get_input_embeddings().embedding_dim
     block = max(_bytes(skeleton, skeleton.inside(block)) for block in blocks)
