@@ -20,9 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import wanda
-from benchmarks import memory
 from wanda import checkpoint, skeleton, streaming
-from wanda.memory import memory_needed
 
 
 def calibration_tokens():
@@ -498,20 +496,3 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path):
     assert len([entry for entry in killed if entry["kind"] == "random"]) >= 10
     assert len([entry for entry in killed if entry["kind"] == "operation"]) >= 20
     assert {entry["blocks"] for entry in killed} == {None, 0, 1, 2}  # before, between and after all blocks
-
-
-# Memory -----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read from Linux's /proc")
-def test_the_memory_taken_is_that_of_the_formula(tmp_path):
-    blocks, tokens = 16, 64
-    memory.write_random_llama(tmp_path / "source", blocks, hidden=512)
-    size = sum(tensor.size for tensor in checkpoint.stored_tensors(tmp_path / "source").values())
-    needed = memory_needed(tmp_path / "source", tokens)
-    goal = 3 * size / blocks + needed["embeddings"] + needed["activations"]
-    assert needed["total"] < goal
-    options = {"samples": 4, "length": tokens, "threads": 1, "method": "wanda"}
-    taken = memory.in_child(memory.stream, tmp_path / "source", tmp_path / "target", **options)["bytes"]
-    assert 0.6 * needed["total"] < taken < needed["total"] + 1e7  # 10 MB: small change, and what the libraries keep
-    assert taken < goal < size / 3

@@ -44,11 +44,12 @@ def prune_checkpoint(
     progress=True,
     revision=None,
 ):
-    """Prune a safetensors checkpoint of any size into a new one, with the memory of a block or two.
+    """Prune a safetensors checkpoint of any size into a new one, a block at a time.
 
-    The result is, bit for bit, that of `wanda.prune` on the model that `wanda.load(source)` gives. `wanda.memory.memory_needed`
-    says what it takes. A run that was interrupted, however, goes on where it was when it is called again with the same
-    arguments, and ends with the same bits; until then the target holds no index and opens as no model.
+    The result is, bit for bit, that of `wanda.prune` on the model that `wanda.load(source)` gives. One block's weights
+    are held at a time, and those of the next one, which is being read; the peak as a whole has not been measured yet.
+    A run that was interrupted goes on where it was when it is called again with the same arguments, and ends with the
+    same bits; until then the target holds no index and opens as no model.
 
     Args:
         source: a folder with safetensors, "smollm2", or a Hub id. It is only read.
