@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 import wanda
-from wanda.memory import memory_needed
+from wanda.skeleton import Skeleton, find_folder
 
 CALIBRATION = torch.arange(96).reshape(4, 24)
 RANDOM_KILLS = 14
@@ -86,7 +86,7 @@ def finished_blocks(target):
 def main():
     source, folder = Path(sys.argv[1]), Path(sys.argv[2])
     torch.set_num_threads(1)
-    memory_needed(source)  # has transformers import the model's code, here and not in every child
+    Skeleton(find_folder(source))  # has transformers import the model's code, here and not in every child
     chosen = random.Random(0)
 
     def run(target):
