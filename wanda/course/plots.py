@@ -1,8 +1,10 @@
 """One look for every figure: colours that stay apart for colour-blind readers, axes with units, alt text."""
 
 import io
+from pathlib import Path
 
 import matplotlib
+import PIL.Image
 from IPython.display import Image, display
 from matplotlib import pyplot
 
@@ -47,13 +49,23 @@ def show(drawing, alt, file=None):
     """
     if len(alt) < 30:
         raise ValueError(f"the alt text must say what the figure shows; got {alt!r}")
-    buffer = io.BytesIO()
-    drawing.savefig(buffer, format="png", dpi=110, metadata={"Software": None})  # no version in the bytes
+    full, buffer = io.BytesIO(), io.BytesIO()
+    drawing.savefig(full, format="png", dpi=110)
     pyplot.close(drawing)
+    # 256 colours are plenty for a drawing, and make the file, which goes into the notebook, three times smaller.
+    # "Max coverage" keeps rare colours, such as the upper end of a colour bar.
+    options = {"method": PIL.Image.Quantize.MAXCOVERAGE, "dither": PIL.Image.Dither.NONE}
+    PIL.Image.open(full).convert("RGB").quantize(256, **options).save(buffer, "png", optimize=True)
     if file is not None:
-        with open(file, "wb") as target:
-            target.write(buffer.getvalue())
+        Path(file).write_bytes(buffer.getvalue())
     display(Image(buffer.getvalue(), alt=alt))
+
+
+def three_digits(perplexity):
+    """A perplexity as text, "23.3" or "1,770": more digits than three mean nothing on a text of some pages."""
+    if perplexity < 100:
+        return f"{perplexity:.2f}" if perplexity < 10 else f"{perplexity:.1f}"
+    return f"{float(f'{perplexity:.3g}'):,.0f}"
 
 
 def perplexity_bars(axes, rows, dense):
@@ -72,9 +84,7 @@ def perplexity_bars(axes, rows, dense):
         ]
         places = [group + (index - (len(methods) - 1) / 2) * width for group in range(len(amounts))]
         bars = axes.bar(places, values, width * 0.92, color=COLORS[method], label=LABELS[method])
-        axes.bar_label(
-            bars, labels=[f"{value:,.0f}" if value >= 100 else f"{value:.1f}" for value in values], fontsize=9
-        )
+        axes.bar_label(bars, labels=[three_digits(value) for value in values], fontsize=9)
     axes.axhline(dense, color=COLORS["dense"], linestyle="--", linewidth=1.2, label=f"dense ({dense:.1f})")
     axes.set_yscale("log")
     axes.set_xticks(range(len(amounts)), amounts)
