@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from . import exercise_set_00, exercise_set_01, exercise_set_02, exercise_set_03
+from . import exercise_set_00, exercise_set_01, exercise_set_02, exercise_set_03, exercise_set_11
 
 EXERCISES = {
     exercise.key: exercise
-    for module in (exercise_set_00, exercise_set_01, exercise_set_02, exercise_set_03)
+    for module in (exercise_set_00, exercise_set_01, exercise_set_02, exercise_set_03, exercise_set_11)
     for exercise in module.EXERCISES
 }
 SHOWN = 24  # entries of a tensor that are still printed in full

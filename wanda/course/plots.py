@@ -56,6 +56,13 @@ def show(drawing, alt, file=None):
     display(Image(buffer.getvalue(), alt=alt))
 
 
+def three_digits(perplexity):
+    """A perplexity as text, "23.3" or "1,770": more digits than three mean nothing on a text of some pages."""
+    if perplexity < 100:
+        return f"{perplexity:.2f}" if perplexity < 10 else f"{perplexity:.1f}"
+    return f"{float(f'{perplexity:.3g}'):,.0f}"
+
+
 def perplexity_bars(axes, rows, dense):
     """Bars of perplexity, log scale, one per method, grouped by sparsity or pattern.
 
@@ -72,9 +79,7 @@ def perplexity_bars(axes, rows, dense):
         ]
         places = [group + (index - (len(methods) - 1) / 2) * width for group in range(len(amounts))]
         bars = axes.bar(places, values, width * 0.92, color=COLORS[method], label=LABELS[method])
-        axes.bar_label(
-            bars, labels=[f"{value:,.0f}" if value >= 100 else f"{value:.1f}" for value in values], fontsize=9
-        )
+        axes.bar_label(bars, labels=[three_digits(value) for value in values], fontsize=9)
     axes.axhline(dense, color=COLORS["dense"], linestyle="--", linewidth=1.2, label=f"dense ({dense:.1f})")
     axes.set_yscale("log")
     axes.set_xticks(range(len(amounts)), amounts)
