@@ -28,6 +28,12 @@ def stem(path):
     return path.stem
 
 
+def is_quick(path):
+    """Whether its run took less than two minutes, as its header says; then `make test` can afford to do it again."""
+    minutes = anatomy.measured_minutes(read(path))
+    return minutes is not None and minutes < 2
+
+
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=stem)
 
 
@@ -50,8 +56,10 @@ def test_it_runs_to_the_end_under_the_ci_profile(path, tmp_path):
     assert len(injected) == 1, f"notebooks/profiles/ci.yaml has nothing for {path.stem}"
 
 
-@pytest.mark.slow
-@every_notebook
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=stem(path), marks=() if is_quick(path) else pytest.mark.slow) for path in NOTEBOOKS],
+)
 def test_its_committed_outputs_are_what_it_computes(path):
     command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-q", path]
     search = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

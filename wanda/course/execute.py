@@ -55,7 +55,11 @@ def execute_in_place(notebook):
     """Run a notebook as it is from a fresh kernel; keep the outputs, and what the run took, in it: what is committed."""
     content = nbformat.read(notebook, as_version=4)
     client = NotebookClient(
-        content, timeout=3600, kernel_name="python3", resources={"metadata": {"path": notebook.parent}}
+        content,
+        timeout=3600,
+        kernel_name="python3",
+        resources={"metadata": {"path": notebook.parent}},
+        coalesce_streams=True,  # one output for all that a cell prints, whenever it printed it
     )
     began = time.perf_counter()
     client.execute()
