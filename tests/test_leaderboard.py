@@ -12,7 +12,7 @@ from conftest import VOCABULARY, tiny
 import wanda
 from wanda.blocks import find_blocks
 from wanda.comparison import restoring
-from wanda.course import leaderboard, leaks
+from wanda.course import exercises, leaderboard, leaks
 from wanda.text import eval_tokens as the_loader
 
 RULES = leaderboard.Rules(model="tiny", samples=2, length=16, seeds=(0, 1), windows=3, window=40)
@@ -64,7 +64,7 @@ def unchanged(model, before):
 
 def test_an_entry_holds_what_pruning_and_measuring_by_hand_give(bench):
     before = weights(bench.model)
-    entry = leaderboard.judge("by hand", score, bench)
+    entry = leaderboard.judge("by hand", bench, score)
     assert unchanged(bench.model, before)
     for index, windows in enumerate(CALIBRATIONS.values()):
         with restoring(bench.model):
@@ -78,11 +78,11 @@ def test_an_entry_holds_what_pruning_and_measuring_by_hand_give(bench):
 
 
 def test_a_named_method_a_score_and_a_prepared_score_are_the_same_metric(bench):
-    named = leaderboard.judge("a", "wanda", bench)
+    named = leaderboard.judge("a", bench, "wanda")
     assert named["source"] is None
-    prepared = leaderboard.judge("b", bench=bench, prepare=lambda model, calibration: {"method": score})
-    assert named["perplexity"] == prepared["perplexity"] == leaderboard.judge("c", score, bench)["perplexity"]
-    assert named["perplexity"] != leaderboard.judge("d", "magnitude", bench)["perplexity"]
+    prepared = leaderboard.judge("b", bench, prepare=lambda model, calibration: {"method": score})
+    assert named["perplexity"] == prepared["perplexity"] == leaderboard.judge("c", bench, score)["perplexity"]
+    assert named["perplexity"] != leaderboard.judge("d", bench, "magnitude")["perplexity"]
 
 
 def test_prepare_is_given_the_dense_model_and_the_calibration_windows_of_each_seed(bench):
@@ -92,7 +92,7 @@ def test_prepare_is_given_the_dense_model_and_the_calibration_windows_of_each_se
         seen.append((wanda.sparsity(model), calibration))
         return {"method": score, "group": "layer"}
 
-    leaderboard.judge("prepared", bench=bench, prepare=prepare)
+    leaderboard.judge("prepared", bench, prepare=prepare)
     assert [sparsity for sparsity, _ in seen] == [0, 0]
     assert all(torch.equal(*pair) for pair in zip([windows for _, windows in seen], CALIBRATIONS.values(), strict=True))
 
@@ -101,9 +101,9 @@ def test_sparsity_may_be_shared_out_as_long_as_the_total_keeps_to_the_rules(benc
     def uneven(model, calibration, last=0.25):
         return {"method": score, "sparsity": {"layers.0": 0.75, "layers.1": 0.5, "layers.2": last}}
 
-    assert leaderboard.judge("uneven", bench=bench, prepare=uneven)["sparsity"] == [0.5, 0.5]
+    assert leaderboard.judge("uneven", bench, prepare=uneven)["sparsity"] == [0.5, 0.5]
     with pytest.raises(ValueError, match=r"'lazy' removes 41\.67% of the weights; the rules say 50\.00%"):
-        leaderboard.judge("lazy", bench=bench, prepare=partial(uneven, last=0.0))
+        leaderboard.judge("lazy", bench, prepare=partial(uneven, last=0.0))
 
 
 def doubling(weight, input_norm):
@@ -119,7 +119,7 @@ def retraining(model, calibration):
 def test_a_metric_that_changes_weights_is_refused_and_they_are_put_back(bench, metric):
     before = weights(bench.model)
     with pytest.raises(ValueError, match=r"'repair' changes weights of model\.layers\.0\.\S+ that it keeps"):
-        leaderboard.judge("repair", bench=bench, **metric)
+        leaderboard.judge("repair", bench, **metric)
     assert unchanged(bench.model, before)
 
 
@@ -128,13 +128,13 @@ def test_a_metric_that_changes_weights_is_refused_and_they_are_put_back(bench, m
 )
 def test_prepare_may_choose_method_group_and_sparsity_only(bench, options):
     with pytest.raises(ValueError, match=r"prepare of 'x' must return a dict with 'method' .*; got"):
-        leaderboard.judge("x", bench=bench, prepare=lambda model, calibration: options)
+        leaderboard.judge("x", bench, prepare=lambda model, calibration: options)
 
 
 def test_either_method_or_prepare(bench):
     for metric in ({}, {"method": score, "prepare": retraining}):
         with pytest.raises(TypeError, match="either method or prepare"):
-            leaderboard.judge("x", bench=bench, **metric)
+            leaderboard.judge("x", bench, **metric)
 
 
 def test_set_up_loads_what_the_rules_say_and_the_texts_do_not_overlap(monkeypatch):
@@ -154,7 +154,7 @@ def test_set_up_loads_what_the_rules_say_and_the_texts_do_not_overlap(monkeypatc
 
 
 def test_an_entry_survives_its_file_and_names_no_folder(bench, tmp_path):
-    entry = leaderboard.judge("My metric, no. 2!", score, bench)
+    entry = leaderboard.judge("My metric, no. 2!", bench, score)
     file = leaderboard.write(entry, tmp_path / "entries")
     assert file.name == "my-metric-no-2.json"
     assert leaderboard.read(tmp_path / "entries", RULES) == [entry]
@@ -177,6 +177,14 @@ def test_entries_are_compared_pair_by_pair():
     assert (found["wins"], found["pairs"]) == (2, 4)  # level is not won
     with pytest.raises(ValueError, match="'a' and 'b' were judged under different rules"):
         leaderboard.against(entry("a", [1.0], [1.0], "others"), entry("b", [1.0], [1.0]))
+
+
+def test_the_exercise_on_pairs_is_what_the_leaderboard_does():
+    ours, baseline = [20.0, 90.0, 31.0], [40.0, 40.0, 32.0]
+    found = leaderboard.against(entry("a", ours, ours), entry("b", baseline, baseline))
+    ratio, wins = exercises.EXERCISES["11.1"].solution(torch.tensor(ours), torch.tensor(baseline))
+    assert found["open"] == found["held_out"] == pytest.approx(float(ratio))
+    assert found["wins"] == 2 * int(wins)
 
 
 def test_the_table_is_sorted_by_the_held_out_text():
@@ -270,9 +278,9 @@ CHEATS = {
 def test_a_metric_that_holds_the_evaluation_text_is_refused(cheat, bench):
     before = weights(bench.model)
     with pytest.raises(ValueError, match=r"'cheat' is not judged: .* (holds|loads) .*the evaluation text"):
-        leaderboard.judge("cheat", cheat, bench)
+        leaderboard.judge("cheat", bench, cheat)
     with pytest.raises(ValueError, match="'cheat' is not judged"):
-        leaderboard.judge("cheat", bench=bench, prepare=lambda model, calibration: {"method": cheat})
+        leaderboard.judge("cheat", bench, prepare=lambda model, calibration: {"method": cheat})
     assert unchanged(bench.model, before)
 
 
@@ -283,7 +291,16 @@ def unpacks(model, calibration, packed=STOLEN.flip(0)):  # noqa: B008 (read back
 def test_the_score_that_prepare_makes_is_searched_too(bench):
     assert leaks.find(unpacks, list(TEXTS.values())) == []
     with pytest.raises(ValueError, match="'late' is not judged: <lambda> → hidden holds 32 or more"):
-        leaderboard.judge("late", bench=bench, prepare=unpacks)
+        leaderboard.judge("late", bench, prepare=unpacks)
+
+
+def with_an_empty_cell():
+    def metric(weight, input_norm):
+        return weight.abs() * later
+
+    for later in ():  # noqa: B007 (never: the cell of `later` stays empty)
+        pass
+    return metric
 
 
 INNOCENT = {
@@ -292,7 +309,7 @@ INNOCENT = {
     "fewer tokens than tell a text": encloses(torch.cat([STOLEN[:31], ids(7, 31)])),
     "weights": encloses(torch.randn(50, 50, generator=torch.Generator().manual_seed(0))),
     "no numbers": encloses(torch.full((50,), torch.nan)),
-    "an empty cell": (lambda: (lambda weight, norm: later, None)[0])() if (later := None) else score,
+    "an empty cell": with_an_empty_cell(),
     "a circle": Holder(None),
 }
 INNOCENT["a circle"].hidden["itself"] = INNOCENT["a circle"]
@@ -328,9 +345,9 @@ def laundered(model, tokens, strength):
 def test_a_laundered_text_is_not_found_by_the_search_but_by_the_held_out_text(bench):
     cheat = laundered(bench.model, TEXTS["open"], strength=1e4)
     assert leaks.find(cheat, list(TEXTS.values())) == []
-    honest = leaderboard.judge("honest", "wanda", bench)
-    found = leaderboard.against(leaderboard.judge("cheat", cheat, bench), honest)
+    honest = leaderboard.judge("honest", bench, "wanda")
+    found = leaderboard.against(leaderboard.judge("cheat", bench, cheat), honest)
     assert found["open"] < 0.97
     assert found["gap"] > 1.03
-    mirror = leaderboard.against(leaderboard.judge("m", laundered(bench.model, TEXTS["held_out"], 1e4), bench), honest)
+    mirror = leaderboard.against(leaderboard.judge("m", bench, laundered(bench.model, TEXTS["held_out"], 1e4)), honest)
     assert mirror["gap"] < 0.97  # the other text, the other way round

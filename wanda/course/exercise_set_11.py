@@ -25,7 +25,8 @@ def paired_cases(generator):
     random = 50 * (0.2 * normal(generator, 6)).exp()
     return [
         (torch.tensor([38.0, 49.0, 88.0]), baseline),
-        (torch.tensor([80.0, 39.0, 49.0]), baseline),
+        (torch.tensor([45.0, 38.0, 82.0]), baseline),
+        (torch.tensor([70.0, 71.0, 72.0]), torch.tensor([100.0, 60.0, 90.0])),
         (random * (0.05 * normal(generator, 6)).exp(), random),
     ]
 

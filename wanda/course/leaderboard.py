@@ -87,13 +87,13 @@ def set_up(rules):
     return Bench(rules, model, tokenizer, calibrations, texts, dense)
 
 
-def judge(name, method=None, bench=None, *, prepare=None):
+def judge(name, bench, method=None, *, prepare=None):
     """Prune the bench's model with a metric, once per calibration seed, and measure it on both texts.
 
     Args:
         name: of the entry.
-        method: as for `wanda.prune`: a method's name, or function (weight [out, in], input_norm [in]) -> score [out, in].
         bench: a `Bench`. Its model is dense again afterwards.
+        method: as for `wanda.prune`: a method's name, or function (weight [out, in], input_norm [in]) -> score [out, in].
         prepare: instead of `method`, function (model, calibration) -> dict with "method" and, if wanted, "group" and
             "sparsity" (per layer).
 
@@ -124,9 +124,10 @@ def _measure(name, method, prepare, bench, calibration):
     layers = [layer for block in find_blocks(bench.model) for layer in block.layers]
     before = [layer.weight.clone() for layer in layers]
     try:
-        options = {"method": method} if prepare is None else _options(name, prepare(bench.model, calibration))
-        _check(name, options["method"], bench)
-        options = {"sparsity": bench.rules.sparsity} | options
+        options = {"sparsity": bench.rules.sparsity, "method": method}
+        if prepare is not None:
+            options |= _options(name, prepare(bench.model, calibration))
+            _check(name, options["method"], bench)
         report = prune(bench.model, calibration, propagate="dense", progress=False, **options)
         if abs(report.sparsity - bench.rules.sparsity) > TOLERANCE:
             raise ValueError(
