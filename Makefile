@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN = .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all lab notebooks bench results clean
+.PHONY: help run test test-all lab notebooks bench results publish colab-rehearsal clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 17
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -40,6 +40,12 @@ results: .venv/ready  ## measure everything in results/ again (an hour) and draw
 	$(BIN)/python -m benchmarks.speed --out results/speed.json
 	$(BIN)/python -m benchmarks.quality --text wikitext2 --out results/quality-wikitext2.json
 	$(BIN)/python -m benchmarks.readme
+
+publish: .venv/ready  ## say where the repository lives, in every file that names it: REPO=owner/name
+	$(BIN)/python -m wanda.course.publish '$(REPO)'
+
+colab-rehearsal: .venv/ready  ## play Colab here: a fresh environment, notebooks 00 and 04 alone in an empty folder
+	$(BIN)/python tests/colab_rehearsal.py
 
 clean:  ## remove what was built (not the cache of fetched files)
 	rm -rf .venv build
