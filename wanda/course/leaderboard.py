@@ -42,11 +42,11 @@ class Rules:
     model: str = "smollm2"
     sparsity: float = 0.5
     calibration: str = "news"
-    samples: int = 8
+    samples: int = 6
     length: int = 512
     seeds: tuple = (0, 1, 2)
     evaluation: str = "wikipedia"
-    windows: int = 8
+    windows: int = 6
     window: int = 512
 
 
