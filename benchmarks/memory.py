@@ -44,9 +44,8 @@ def write_random_llama(folder, blocks, hidden, vocabulary=4096, dtype=torch.floa
     for index in range(blocks):
         norms = dict.fromkeys(["input_layernorm", "post_attention_layernorm"], (hidden,))
         shards.append({f"model.layers.{index}.{name}": shape for name, shape in (shapes | norms).items()})
-    places, total = {}, 0
-    for number, shard in enumerate(shards):
-        name = f"model-{number + 1:05d}-of-{len(shards):05d}.safetensors"
+    names = [f"model-{number + 1:05d}-of-{len(shards):05d}.safetensors" for number in range(len(shards))]
+    for name, shard in zip(names, shards, strict=True):
         tensors = {
             f"{key}.weight": torch.ones(shape, dtype=dtype)
             if len(shape) == 1
@@ -54,9 +53,7 @@ def write_random_llama(folder, blocks, hidden, vocabulary=4096, dtype=torch.floa
             for key, shape in shard.items()
         }
         write_shard(folder / name, tensors)
-        places |= dict.fromkeys(tensors, name)
-        total += sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    write_index(folder, places, total)
+    write_index(folder, names)
 
 
 def stream(source, target, calibration, **options):

@@ -81,7 +81,7 @@ def my_score(weight, norm):
         (calibration_tokens(), {"method": "sparsegpt", "pattern": "2:4", "skip": ("o_proj", "layers.1")}),
         (calibration_tokens(), {"sparsity": {"layers.0": 0.25, "down_proj": 0.75, "*": 0.5}, "skip": "q_proj"}),
         (calibration_tokens(), {"sparsity": lambda name: 0.5 if "mlp" in name else 0}),
-        (calibration_tokens(), {"method": my_score}),
+        (calibration_tokens(), {"method": my_score, "device": "cpu"}),
         (padded(), {}),
         (padded(), {"method": "sparsegpt"}),
     ],
@@ -184,6 +184,10 @@ def test_a_checkpoint_whose_config_asks_for_another_dtype(tmp_path, calibration)
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16"}))
     same_as_prune(source, tmp_path / "target", calibration)
+    index = json.loads((tmp_path / "target" / "model.safetensors.index.json").read_text())
+    tensors = checkpoint.stored_tensors(tmp_path / "target")
+    assert {tensor.dtype for tensor in tensors.values()} == {"F32", "BF16"}  # the copied ones, the pruned ones
+    assert index["metadata"]["total_size"] == sum(tensor.size for tensor in tensors.values())
     (source / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != "dtype"}))
     same_as_prune(source, tmp_path / "another", calibration, method="sparsegpt")
 
@@ -505,8 +509,9 @@ def test_the_memory_taken_is_that_of_the_formula(tmp_path):
     memory.write_random_llama(tmp_path / "source", blocks, hidden=512)
     size = sum(tensor.size for tensor in checkpoint.stored_tensors(tmp_path / "source").values())
     needed = memory_needed(tmp_path / "source", tokens)
-    assert needed["total"] < 3 * size / blocks + needed["embeddings"] + needed["activations"]
+    goal = 3 * size / blocks + needed["embeddings"] + needed["activations"]
+    assert needed["total"] < goal
     options = {"samples": 4, "length": tokens, "threads": 1, "method": "wanda"}
     taken = memory.in_child(memory.stream, tmp_path / "source", tmp_path / "target", **options)["bytes"]
-    assert 0.6 * needed["total"] < taken < needed["total"] + 5e6  # 5 MB: what the libraries keep for themselves
-    assert taken < 0.25 * size
+    assert 0.6 * needed["total"] < taken < needed["total"] + 1e7  # 10 MB: small change, and what the libraries keep
+    assert taken < goal < size / 3

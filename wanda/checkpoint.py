@@ -184,13 +184,18 @@ def write_shard(path, tensors):
                 file.write(memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
 
 
-def write_index(folder, places, sizes):
+def write_index(folder, shards):
     """Write the index that lets `from_pretrained` find each tensor: written last, it makes the folder a checkpoint.
 
     Args:
-        places: dict from key to the name of its shard. sizes: bytes of all tensors together.
+        shards: names of the files in the folder that hold the tensors.
     """
-    write_json(folder / INDEX, {"metadata": {"total_size": sizes}, "weight_map": places})
+    places, size = {}, 0
+    for name in shards:
+        tensors = _header(folder / name)
+        places |= dict.fromkeys(tensors, name)
+        size += sum(tensor.size for tensor in tensors.values())
+    write_json(folder / INDEX, {"metadata": {"total_size": size}, "weight_map": places})
 
 
 def write_json(path, content):

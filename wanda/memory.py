@@ -1,19 +1,24 @@
 """How much memory `prune_checkpoint` needs: a formula, to be held against measurements (`benchmarks/memory.py`)."""
 
+import ctypes
+import sys
+from contextlib import contextmanager
+
 from .skeleton import Skeleton, find_folder
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
 WORKING_COPIES = 4  # of a layer in float32, at most, while its mask is chosen: weight, score, sorted score, result
 
 
-def memory_needed(source, tokens=0, *, hessians=False, revision=None):
-    """Bytes that `prune_checkpoint` takes at its peak, over what the imports take. With a GPU, an upper bound there too.
+def memory_needed(source, tokens=0, *, hessians=False, skip=(), revision=None):
+    """Bytes that `prune_checkpoint` takes at its peak, over what the imports take.
 
     Three moments compete: the first block with the embeddings below it, when the calibration data is taken in; a block
     with the working copies of its largest layer, while masks are chosen; a block and the next one, which is read
     meanwhile. So a model of S bytes in B blocks asks for less than 3 S/B, embeddings and activations, whatever B is.
 
     Args:
-        source, revision: as in `prune_checkpoint`. Only headers are read.
+        source, skip, revision: as in `prune_checkpoint`. Only headers are read.
         tokens: positions per batch: batch_size times the length of a window; 0 without calibration data. Padded
             batches keep their attention masks besides, which are not counted here.
         hessians: True for SparseGPT and update="obs", which keep a matrix [in, in] for each layer's inputs.
@@ -22,7 +27,7 @@ def memory_needed(source, tokens=0, *, hessians=False, revision=None):
         the blocks), "activations" (of one batch in a block), "hessians", and "total", the peak.
     """
     skeleton = Skeleton(find_folder(source, revision))
-    blocks = skeleton.blocks()
+    blocks = skeleton.blocks(skip)
     shapes = [[tuple(layer.weight.shape) for layer in block.layers] for block in blocks]
     itemsize, hidden = skeleton.model.dtype.itemsize, skeleton.model.get_input_embeddings().embedding_dim
     block = max(_bytes(skeleton, skeleton.inside(block)) for block in blocks)
@@ -45,6 +50,25 @@ def memory_needed(source, tokens=0, *, hessians=False, revision=None):
         "hessians": matrices,
         "total": total,
     }
+
+
+@contextmanager
+def returning_freed_memory():
+    """For the time of a `with`, have the C library hand a freed tensor back to the system at once.
+
+    glibc keeps freed blocks for later, up to 64 MB at the end of a heap and any number between others, and gets greedier
+    with each large block that it sees. Afterwards it is left at what that would have ended at.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        yield
+        return
+    mallopt(M_MMAP_THRESHOLD, 1 << 18)  # blocks from this size on are mappings of their own
+    try:
+        yield
+    finally:
+        mallopt(M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(M_TRIM_THRESHOLD, 64 << 20)
 
 
 def _bytes(skeleton, names):

@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from safetensors.torch import load, save
 from tqdm.auto import tqdm
 
 from .batches import calibration_batches
@@ -20,10 +19,12 @@ from .blocks import capture, replay
 from .checkpoint import companions, copy_file, replacing, write_index, write_shard
 from .journal import FOLDER, check_target, describe_run, journal_in
 from .masks import check_width
+from .memory import returning_freed_memory
 from .pruning import Clock, check_weights, prune_block
 from .report import PruneReport
 from .rules import make_rule, resolve_sparsity
 from .skeleton import Skeleton, find_folder
+from .spill import Appender, Stream
 
 
 def prune_checkpoint(
@@ -45,8 +46,8 @@ def prune_checkpoint(
 ):
     """Prune a safetensors checkpoint of any size into a new one, with the memory of a block or two.
 
-    The result is, bit for bit, that of `wanda.prune` on the model that `wanda.load(source)` gives. `memory_needed` says
-    what it takes. A run that was interrupted, however, goes on where it was when it is called again with the same
+    The result is, bit for bit, that of `wanda.prune` on the model that `wanda.load(source)` gives. `wanda.memory.memory_needed`
+    says what it takes. A run that was interrupted, however, goes on where it was when it is called again with the same
     arguments, and ends with the same bits; until then the target holds no index and opens as no model.
 
     Args:
@@ -91,7 +92,7 @@ def prune_checkpoint(
     _check_space(target, skeleton, batches)
 
     report = PruneReport(rule.describe(sparsity))
-    with journal_in(target, run) as journal, torch.no_grad():
+    with journal_in(target, run) as journal, torch.no_grad(), returning_freed_memory():
         walk = _Walk(skeleton, blocks, batches, rule, sparsities, propagate == "dense", target, journal, device)
         done = len(journal.blocks)
         with tqdm(total=len(blocks), initial=done, desc=rule.name, unit="block", disable=not progress) as bar:
@@ -127,12 +128,7 @@ class _Walk:
                     self._prune(index, calls[index])
                     calls[index] = None
                     bar.update()
-        places, sizes = {}, 0
-        for number in range(len(self.blocks) + 1):
-            keys = self._keys(number)
-            places |= dict.fromkeys(keys, self._shard(number).name)
-            sizes += sum(self.skeleton.stored[key].size for key in keys)
-        write_index(self.target, places, sizes)
+        write_index(self.target, [self._shard(number).name for number in range(len(self.blocks) + 1)])
 
     def _shard(self, number):
         """Shard 0 holds what is outside the blocks, shard i + 1 holds block i."""
@@ -160,7 +156,7 @@ class _Walk:
         names = [*self.skeleton.outside(self.blocks), *self.skeleton.inside(self.blocks[0])]
         self.skeleton.place(self.skeleton.read(names))
         with replacing(self._activations(0)) if store else nullcontext() as file:
-            _, calls = capture(self.skeleton.model, self.blocks, self.batches, _Appender(file))
+            _, calls = capture(self.skeleton.model, self.blocks, self.batches, Appender(file))
         self.skeleton.clear(names)
         return calls
 
@@ -178,10 +174,10 @@ class _Walk:
             if self.device is not None:
                 block.module.to(self.device)  # buffers that are in no checkpoint
         check_weights(block.layers, self.rule.pattern)
-        hidden = _Stream(self._activations(index), len(self.batches))
+        hidden = Stream(self._activations(index), len(self.batches))
         following = self._activations(index + 1)
         with replacing(following) if self.batches and not is_last else nullcontext() as file:
-            outputs = _Appender(file)
+            outputs = Appender(file)
             reports = prune_block(
                 block,
                 hidden,
@@ -206,33 +202,6 @@ class _Walk:
         self.skeleton.clear(self.skeleton.inside(block))
         self.journal.add(reports, self.clock.phases, time.perf_counter() - self.began)
         self._activations(index).unlink(missing_ok=True)
-
-
-class _Appender:
-    """Hidden states [batch, length, hidden] written to a file, batch by batch; to nowhere if there is none."""
-
-    def __init__(self, file):
-        self.file = file
-
-    def append(self, states):
-        if self.file is not None:
-            content = save({"states": states.cpu().contiguous()})
-            self.file.write(len(content).to_bytes(8, "little"))
-            self.file.write(content)
-
-
-class _Stream:
-    """The hidden states of such a file, read one batch at a time, as often as wanted."""
-
-    def __init__(self, path, batches):
-        self.path, self.batches = path, batches
-
-    def __iter__(self):
-        if not self.batches:
-            return
-        with open(self.path, "rb") as file:
-            for _ in range(self.batches):
-                yield load(file.read(int.from_bytes(file.read(8), "little")))["states"]
 
 
 def _check_alone():
