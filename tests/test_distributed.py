@@ -15,7 +15,7 @@ from test_cli import CALIBRATION, folder  # noqa: F401 (a fixture)
 from wanda import cli, distributed
 
 TESTS = Path(__file__).resolve().parent
-PATIENCE = 100  # seconds; a hang would last until the collectives' own limit, an hour
+PATIENCE = 240  # seconds, generous: a hang would last until the limit of the collectives, an hour
 
 
 def torchrun(*arguments, processes=2):
@@ -80,7 +80,7 @@ def test_what_only_several_processes_can_get_wrong_is_refused_by_all(several):
 
 
 @pytest.mark.parametrize("options", [("--method", "wanda"), ("--method", "sparsegpt", "--pattern", "2:4")])
-def test_torchrun_saves_what_one_process_saves(folder, options, monkeypatch):  # noqa: F811
+def test_torchrun_saves_what_one_process_saves(folder, options):  # noqa: F811
     calibration = [folder / part if part == "text.txt" else part for part in CALIBRATION]
     arguments = [str(part) for part in ("prune", folder / "model", *options, *calibration, "--device", "cpu", "--out")]
     done, _ = torchrun("-m", "wanda", *arguments, folder / "several")
@@ -120,10 +120,20 @@ def test_a_device_that_processes_cannot_share_is_refused(monkeypatch, device):
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):
-    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match="2 processes.*there are 1"), distributed.process_group("cuda"):
+        pass
+
+
+def test_half_an_environment_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with (
+        pytest.raises(ValueError, match="WORLD_SIZE is 2.*LOCAL_RANK, LOCAL_WORLD_SIZE not set.*torchrun"),
+        distributed.process_group(),
+    ):
         pass
 
 

@@ -5,6 +5,7 @@ model's dtype, and added up in float64: in what order, and on how many machines,
 result would show.
 """
 
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -54,11 +55,14 @@ class Hessian:
 
     def add(self, inputs):
         """Take in a batch of inputs [tokens, in]."""
+        # TF32 keeps 10 bits after the leading one, as many as float16 and more than bfloat16: such inputs lose nothing.
+        exact = inputs.dtype in (torch.float16, torch.bfloat16)
         inputs = inputs.float()
-        for start in range(0, inputs.shape[1], PANEL):
-            panel = slice(start, start + PANEL)
-            # H is symmetric: what lies left of the diagonal panel is known already.
-            self.upper[panel, start:] += inputs[:, panel].T @ inputs[:, start:]
+        with tf32(exact) if inputs.is_cuda else nullcontext():
+            for start in range(0, inputs.shape[1], PANEL):
+                panel = slice(start, start + PANEL)
+                # H is symmetric: what lies left of the diagonal panel is known already.
+                self.upper[panel, start:] += inputs[:, panel].T @ inputs[:, start:]
         self.tokens += len(inputs)
 
     def merge(self, other):
@@ -89,6 +93,21 @@ class LayerInputs:
     sample: torch.Tensor
     first: int  # the batch that the sample is from
     derived: dict = field(default_factory=dict)  # what was computed from the statistic, for the layers that share it
+
+
+@contextmanager
+def tf32(allowed):
+    """Allow or forbid TF32 (float32 operands cut to 10 bits, several times the speed) in CUDA's matrix products, for a `with`."""
+    switches = torch.backends.cuda.matmul
+    # PyTorch 2.9 has a new switch, and reading the old one while the new one is set is an error: never use both.
+    new = hasattr(switches, "fp32_precision")
+    name, values = ("fp32_precision", ("ieee", "tf32")) if new else ("allow_tf32", (False, True))
+    before = getattr(switches, name)
+    setattr(switches, name, values[allowed])
+    try:
+        yield
+    finally:
+        setattr(switches, name, before)
 
 
 def _zeros(*shape, device):

@@ -5,14 +5,19 @@ from collections.abc import Mapping
 
 import torch
 
+from .distributed import size
 
-def calibration_batches(model, calibration, batch_size=1):
+TOKENS = 16_384  # per forward pass on a GPU: enough to keep a large one busy, and its activations still small
+
+
+def calibration_batches(model, calibration, batch_size=1, device=None):
     """Check calibration data against a model and cut it into batches.
 
     Args:
         calibration: LongTensor [samples, length], or an iterable of such tensors or of mappings with `input_ids`
             [batch, length] and, where there is padding, `attention_mask` (1 = token, 0 = padding).
-        batch_size: windows per forward pass, for a tensor; mappings are taken as they are.
+        batch_size: windows per forward pass, for a tensor; mappings are taken as they are. "auto": see `windows_per_batch`.
+        device: where the blocks will run; None: where the model is.
 
     Returns: list of dicts for the model's forward, on the device of its embedding. `attention_mask` is there only
         where something is padded; positions then count tokens, not padding.
@@ -26,13 +31,27 @@ def calibration_batches(model, calibration, batch_size=1):
             "calibration must be a LongTensor [samples, length] or an iterable of batches, "
             f"got {type(calibration).__name__}; wanda.calibration_set(tokenizer) makes one"
         )
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
-    parts = calibration.split(batch_size) if isinstance(calibration, torch.Tensor) and len(calibration) else calibration
+    if batch_size != "auto" and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
+        raise ValueError(f"batch_size must be 'auto' or a whole number of at least 1, got {batch_size!r}")
+    parts = calibration
+    if isinstance(calibration, torch.Tensor) and calibration.ndim == 2 and len(calibration):
+        if batch_size == "auto":
+            batch_size = windows_per_batch(*calibration.shape, device or model.get_input_embeddings().weight.device)
+        parts = calibration.split(batch_size)
+    elif isinstance(calibration, torch.Tensor) and len(calibration):
+        parts = [calibration]  # of no use; its shape will be named
     batches = [_batch(model, part if isinstance(part, Mapping) else {"input_ids": part}) for part in parts]
     if not batches:
         raise ValueError("calibration is empty; at least one window of tokens is needed")
     return batches
+
+
+def windows_per_batch(samples, length, device):
+    """How many windows of a length to run at once: one on a CPU, where more are no faster; 16k tokens of them on a GPU,
+    but never so many that one of several processes gets none."""
+    if torch.device(device).type != "cuda":
+        return 1
+    return max(1, min(TOKENS // max(length, 1), samples // size()))
 
 
 def _batch(model, part):

@@ -140,7 +140,16 @@ def _add_calibration(parser, samples=128):
     parser.add_argument("--samples", type=int, default=samples, help="calibration windows")
     parser.add_argument("--length", type=int, default=512, help="tokens per calibration window")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of windows")
-    parser.add_argument("--batch-size", type=int, default=1, help="windows per forward pass")
+    parser.add_argument(
+        "--batch-size",
+        type=_batch_size,
+        default="auto",
+        help="windows per forward pass; 'auto': one on a CPU, 16k tokens of them on a GPU",
+    )
+
+
+def _batch_size(text):
+    return text if text == "auto" else int(text)
 
 
 def _add_evaluation(parser, windows):

@@ -65,8 +65,9 @@ def collect(block, hidden, calls, masks, statistic, outputs=None):
         for handle in handles:
             handle.remove()
     inputs = add_up(block.layers, inputs, statistic)  # before the check, so that every process raises or none
-    for name, seen in inputs.items():
-        if not torch.isfinite(seen.statistic.norm()).all():
+    finite = [torch.isfinite(seen.statistic.norm()).all() for seen in inputs.values()]
+    for name, is_finite in zip(inputs, torch.stack(finite).tolist() if finite else (), strict=True):
+        if not is_finite:
             raise RuntimeError(
                 f"{name} was given NaN or infinite inputs by the calibration data; its statistics are void"
             )

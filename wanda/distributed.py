@@ -150,7 +150,7 @@ def process_group(device=None):
 
     Yields: the device of this process; without torchrun `device` as it was given.
 
-    Raises: ValueError: a device that processes cannot share, or fewer GPUs than processes.
+    Raises: ValueError: a device that processes cannot share, fewer GPUs than processes, half an environment.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield device
@@ -159,6 +159,12 @@ def process_group(device=None):
         raise ValueError(
             f"--device {device} cannot be shared by {os.environ['WORLD_SIZE']} processes; "
             "'cuda' gives each a GPU of its own, 'cpu' uses none"
+        )
+    missing = [name for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE") if name not in os.environ]
+    if missing:
+        raise ValueError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} in the environment, but {', '.join(missing)} not set; "
+            "start several processes with torchrun, or unset WORLD_SIZE"
         )
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"

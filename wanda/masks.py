@@ -36,12 +36,19 @@ def prune_mask(score, sparsity=0.5, pattern=None, group="output"):
     if torch.isnan(score).any():
         raise ValueError("score has NaN entries; there is no order to prune by")
     check_group(group, pattern)
+    if pattern is not None:
+        check_width(score.shape[1], pattern)
+    else:
+        check_sparsity(sparsity)
+    return lowest(score, sparsity, pattern, group)
+
+
+def lowest(score, sparsity, pattern, group):
+    """`prune_mask` for what has been checked already: looking for NaN makes the program wait for a GPU."""
     outputs, width = score.shape
     if pattern is not None:
         keep, size = parse_pattern(pattern)
-        check_width(width, pattern)
         return smallest(score.reshape(-1, size), size - keep).reshape(outputs, width)
-    check_sparsity(sparsity)
     if group == "output":
         return smallest(score, round(sparsity * width))
     if group == "layer":
@@ -57,8 +64,8 @@ def smallest(rows, count):
     below = rows < threshold
     tied = rows == threshold
     missing = count - below.sum(dim=1, keepdim=True)  # how many of the tied entries each row still has to give up
-    if torch.equal(tied.sum(dim=1, keepdim=True), missing):
-        return below | tied
+    if rows.device.type == "cpu" and torch.equal(tied.sum(dim=1, keepdim=True), missing):
+        return below | tied  # a short cut; elsewhere, asking costs more than it saves
     return below | (tied & (tied.cumsum(dim=1, dtype=torch.int32) <= missing))
 
 

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from . import distributed
 from .batches import calibration_batches
 from .blocks import capture, find_blocks, replay
+from .clocks import Clock, Watch
 from .collecting import collect
 from .masks import check_width
 from .report import LayerReport, PruneReport
@@ -52,8 +53,10 @@ def prune(
         propagate: "pruned": a block sees what its pruned predecessors produce (the paper). "dense": it sees what the
             dense model produces; one forward pass instead of nearly two. For score methods without an update.
         skip: names of layers to leave alone: whole names, parts ("down_proj", "layers.0") or wildcards ("*.mlp.*").
-        batch_size: calibration windows per forward pass.
-        device: where to compute; each block visits it and goes back. None: wherever the block is.
+        batch_size: calibration windows per forward pass; "auto": one on a CPU, about 16,000 tokens of them on a GPU.
+        device: where to compute, such as "cuda" for a model in main memory: each block visits it and goes back, and so
+            do the hidden states, batch by batch, so that it need not hold more than a block and a batch at a time.
+            None: wherever the block is; quicker, where the whole model has room on the GPU.
         progress: whether to show a bar over the blocks.
 
     Returns: `PruneReport`.
@@ -71,9 +74,11 @@ def prune(
     layers = [layer for block in blocks for layer in block.layers]
     sparsities = resolve_sparsity([layer.name for layer in layers], sparsity, pattern)
     check_weights(layers, pattern)
+    if device is not None:
+        _check_free(blocks, device)
     batches = []
     if rule.needs_data or calibration is not None:
-        batches = calibration_batches(model, calibration, batch_size)
+        batches = calibration_batches(model, calibration, batch_size, device)
         if distributed.size() > 1:
             distributed.check_same("calibration data", distributed.digest(batches))
         # Without a need for data, one batch is enough to measure the layers' errors.
@@ -87,8 +92,9 @@ def prune(
         with clock("capture"):
             hidden, calls = capture(model, blocks, batches)
         for index, block in enumerate(tqdm(blocks, desc=rule.name, unit="block", disable=not progress)):
-            outputs, dense = [], propagate == "dense"
-            with _visiting(block.module, device):
+            dense = propagate == "dense"
+            with _visiting(block.module, device) as home:
+                outputs = _Homecoming(home)
                 report.layers += prune_block(
                     block, hidden, calls[index], masks, rule, sparsities, clock, outputs if dense else None
                 )
@@ -97,7 +103,9 @@ def prune(
                     distributed.check_same(f"weights after pruning {block.name}", sums)
                 with clock("recompute"):
                     if not dense and block is not blocks[-1]:
-                        outputs = [replay(block, *pair) for pair in zip(hidden, calls[index], strict=True)]
+                        for batch, call in enumerate(calls[index]):
+                            outputs.append(replay(block, hidden[batch], call))
+                            hidden[batch] = None  # the states of two blocks would take twice the memory
             hidden, calls[index] = outputs, None
     report.seconds = time.perf_counter() - began
     return report
@@ -107,11 +115,24 @@ def check_weights(layers, pattern):
     """What can be known to go wrong with the weights, before any is changed."""
     for layer in layers:
         if layer.weight.is_meta:
-            raise ValueError(f"{layer.name} has no weights in memory (meta device); load the model without offloading")
+            raise ValueError(
+                f"{layer.name} has no weights in memory (meta device, offloaded?); load the model without offloading, "
+                "or use wanda.prune_checkpoint, which needs room for one block only"
+            )
         if pattern is not None:
             check_width(layer.weight.shape[1], pattern, layer.name)
         if not torch.isfinite(layer.weight).all():
             raise ValueError(f"{layer.name} has NaN or infinite weights")
+
+
+def _check_free(blocks, device):
+    """Raise ValueError if accelerate's hooks, which have a device in mind for each block, would bring it back."""
+    for block in blocks:
+        if any(hasattr(module, "_hf_hook") for module in block.module.modules()):
+            raise ValueError(
+                f"device is {device!r}, but {block.name} is tied to a device of its own (device_map, accelerate hooks); "
+                "leave device at None, or load the model without a device_map"
+            )
 
 
 def prune_block(block, hidden, calls, masks, rule, sparsities, clock, outputs=None):
@@ -126,39 +147,49 @@ def prune_block(block, hidden, calls, masks, rule, sparsities, clock, outputs=No
     with clock("statistics"):
         inputs = collect(block, hidden, calls, masks, rule.statistic, outputs)
     with clock("select"):
-        return [_prune_layer(layer, inputs.get(layer.name), rule, sparsities[layer.name]) for layer in block.layers]
+        return _prune_layers(block.layers, inputs, rule, sparsities) if block.layers else []
+
+
+def _prune_layers(layers, inputs, rule, sparsities):
+    """Prune the layers of a block in place. Returns their `LayerReport`s."""
+    watch, numbers = Watch(layers[0].weight.device), []
+    for layer in layers:
+        numbers += _prune_layer(layer, inputs.get(layer.name), rule, sparsities[layer.name])
+        watch.lap()
+    numbers = torch.stack([number.to(numbers[0].device) for number in numbers]).tolist()  # the one wait for a GPU
+    reports = []
+    for layer, zeros, error, seconds in zip(layers, numbers[::2], numbers[1::2], watch.laps(), strict=True):
+        error = error if layer.name in inputs else None
+        reports.append(LayerReport(layer.name, tuple(layer.weight.shape), zeros, error, seconds))
+    return reports
 
 
 def _prune_layer(layer, inputs, rule, sparsity):
-    """Prune one `Linear` in place by a `Rule`. Returns its `LayerReport`."""
-    began = time.perf_counter()
+    """Prune one `Linear` in place by a `Rule`. Returns its fraction of zeros and its relative error (0 without inputs),
+    as float32 tensors, which a GPU may still have to compute."""
     before = layer.weight.float()  # [out, in]
     after = rule.apply(layer, inputs, sparsity)
-    error = None
+    error = before.new_zeros(())
     if inputs is not None:
         sample = inputs.sample.float()  # [tokens, in]
         size = torch.linalg.vector_norm(sample @ before.T)
-        error = float(torch.linalg.vector_norm(sample @ (before - after).T) / size) if size > 0 else 0.0
+        change = torch.linalg.vector_norm(sample @ (before - after).T)
+        error = torch.where(size > 0, change / size, 0.0)
     if after.data_ptr() != before.data_ptr():
         layer.replace(after)
-    zeros = float((layer.weight == 0).float().mean())
-    return LayerReport(layer.name, tuple(before.shape), zeros, error, time.perf_counter() - began)
+    zeros = (layer.weight == 0).sum() / layer.weight.numel()  # counted in integers
+    return zeros, error
 
 
-class Clock:
-    """Adds up the seconds spent in named phases."""
+class _Homecoming(list):
+    """A list whose items are tensors on one device."""
 
-    def __init__(self, phases):
-        self.phases = phases
+    def __init__(self, device):
+        self.device = device
 
-    @contextmanager
-    def __call__(self, phase):
-        """Charge the time of a `with` to a phase."""
-        began = time.perf_counter()
-        yield
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()  # else the work of one phase would be charged to the next
-        self.phases[phase] = self.phases.get(phase, 0.0) + time.perf_counter() - began
+    def append(self, states):
+        """Take a tensor from wherever it is."""
+        super().append(states.to(self.device))
 
 
 @contextmanager
@@ -174,12 +205,12 @@ def _evaluating(model):
 
 @contextmanager
 def _visiting(module, device):
-    """Have a module on a device for the time of a `with`."""
+    """Have a module on a device for the time of a `with`. Yields the device where it belongs."""
     home = next(module.parameters()).device
     if device is not None:
         module.to(device)
     try:
-        yield
+        yield home
     finally:
         if device is not None:
             module.to(home)

@@ -7,7 +7,7 @@ import torch
 
 from .activations import Hessian, InputNorm
 from .blocks import matches
-from .masks import check_group, check_sparsity, parse_pattern, prune_mask
+from .masks import check_group, check_sparsity, lowest, parse_pattern
 from .scores import SCORES, magnitude
 from .sparsegpt import inverse_factor, repair
 
@@ -49,11 +49,11 @@ class Rule:
                 "it is pruned by magnitude",
                 stacklevel=2,
             )
-            return weight.masked_fill(prune_mask(magnitude(weight), sparsity, self.pattern), 0)
+            return weight.masked_fill(lowest(magnitude(weight), sparsity, self.pattern, "output"), 0)
         mask = None
         if self.score is not None:
             norm = inputs.statistic.norm() if inputs is not None else None  # [in]
-            mask = prune_mask(self._checked_score(weight, norm, layer.name), sparsity, self.pattern, self.group)
+            mask = lowest(self._checked_score(weight, norm, layer.name), sparsity, self.pattern, self.group)
         if not self.repairs:
             return weight.masked_fill(mask, 0)
         if "factor" not in inputs.derived:  # the layers that read this input share it
@@ -63,6 +63,8 @@ class Rule:
 
     def _checked_score(self, weight, norm, name):
         score = self.score(weight, norm)
+        if self.score in SCORES.values():
+            return score  # of finite weights and norms; to look would make the program wait for a GPU
         if not isinstance(score, torch.Tensor) or score.shape != weight.shape:
             got = tuple(score.shape) if isinstance(score, torch.Tensor) else type(score).__name__
             raise ValueError(

@@ -90,7 +90,9 @@ def repair(weight, factor, dead, sparsity=0.5, pattern=None, mask=None, *, block
             saliency = _saliency(columns, local.diagonal(), dead[here])
             marks.copy_(smallest(saliency.T.reshape(1, -1), count).reshape(outputs, -1).T)
         errors = torch.zeros_like(columns)
-        for i, pivot in enumerate(local.diagonal().tolist()):
+        pivots = local.diagonal()
+        # On a CPU plain numbers are quicker; a GPU would have to be waited for to get them.
+        for i, pivot in enumerate(pivots.unbind() if pivots.is_cuda else pivots.tolist()):
             if keep is not None and i % size == 0:
                 group = slice(i, i + size)
                 saliency = _saliency(columns[group], local.diagonal()[group], dead[here][group])

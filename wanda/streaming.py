@@ -84,7 +84,7 @@ def prune_checkpoint(
         check_width(layer.weight.shape[1], pattern, layer.name)
     batches = []
     if rule.needs_data or calibration is not None:
-        batches = calibration_batches(skeleton.model, calibration, batch_size)
+        batches = calibration_batches(skeleton.model, calibration, batch_size, device)
         if not rule.needs_data:
             batches = batches[:1]  # enough to measure the layers' errors
     options = {"method": method, "pattern": pattern, "group": group, "update": update, "propagate": propagate}

@@ -1,0 +1,216 @@
+"""Prune a model of LLaMA-7B's shape, with random weights, on a GPU: time, memory, and whether CPU and GPU agree.
+
+    python -m benchmarks.gpu --device cuda --out results/gpu.json
+
+Time and memory depend on the shapes alone, so nothing has to be downloaded. The calibration is 128 windows of 2,048
+random tokens. What we aim at on one H200: Wanda under 25 s, SparseGPT under 90 s, magnitude under 3 s.
+"""
+
+import argparse
+import gc
+import json
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+import wanda
+from wanda.assets import replacing
+from wanda.blocks import find_blocks
+from wanda.provenance import provenance
+
+RUNS = {
+    "magnitude": {"method": "magnitude"},
+    "wanda": {"method": "wanda"},
+    "wanda 2:4": {"method": "wanda", "pattern": "2:4"},
+    "sparsegpt": {"method": "sparsegpt"},
+    "sparsegpt 2:4": {"method": "sparsegpt", "pattern": "2:4"},
+}
+GIB = 2**30
+SMALL = {"blocks": 4, "hidden": 512, "intermediate": 1376, "heads": 8}  # for the comparison of CPU and GPU
+
+
+def random_model(device, dtype, *, blocks, hidden, intermediate, heads, vocabulary=32_000, context=2048, seed=0):
+    """A LLaMA with random weights, made on the device."""
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=intermediate,
+        num_hidden_layers=blocks,
+        num_attention_heads=heads,
+        max_position_embeddings=context,
+    )
+    torch.manual_seed(seed)
+    with torch.device(device):
+        return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+
+
+def random_windows(samples, length, vocabulary=32_000, seed=0):
+    """LongTensor [samples, length]."""
+    return torch.randint(vocabulary, (samples, length), generator=torch.Generator().manual_seed(seed))
+
+
+def time_methods(shape, calibration, device, dtype):
+    """Each method on a new model: seconds, seconds per phase, and peak memory. A list of rows."""
+    rows = []
+    for name, settings in {"warm-up": {"method": "sparsegpt"}, **RUNS}.items():
+        first = name == "warm-up"  # libraries are loaded and handles made once in the life of a process
+        model = random_model(device, dtype, **(shape | {"blocks": 1} if first else shape))
+        data = None if settings["method"] == "magnitude" else calibration[:2] if first else calibration
+        with peak_memory(device) as peak:
+            report = wanda.prune(model, data, batch_size="auto", progress=False, **settings)
+        if not first:
+            rows.append({"run": name, "seconds": report.seconds, "sparsity": report.sparsity, **peak, **report.phases})
+            print(f"{name:>15}  {report.seconds:7.1f} s  {_gib(peak)}", flush=True)
+        del model
+        _free(device)
+    return rows
+
+
+def stream(shape, calibration, device, dtype, gib):
+    """`prune_checkpoint` from a folder to a folder, with so much GPU memory and no more. A row for each method."""
+    from wanda import prune_checkpoint
+
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        random_model(device, dtype, **shape).save_pretrained(Path(folder) / "dense")
+        _free(device)
+        for method in ("wanda", "sparsegpt"):
+            with limited(device, gib), peak_memory(device) as peak:
+                report = prune_checkpoint(
+                    Path(folder) / "dense",
+                    Path(folder) / method,
+                    calibration,
+                    method=method,
+                    batch_size="auto",
+                    device=device,
+                    progress=False,
+                )
+            rows.append({"run": f"{method}, streamed", "limit_gib": gib, "seconds": report.seconds, **peak})
+            rows[-1] |= report.phases
+            print(f"{method + ', streamed':>20}  {report.seconds:7.1f} s  {_gib(peak)}", flush=True)
+    return rows
+
+
+def agreement(device, samples=8, length=256, shape=SMALL):
+    """The fraction of mask entries that come out the same on CPU and device, per method, for a small float32 model."""
+    windows, found = random_windows(samples, length), {}
+    for method in ("magnitude", "wanda", "sparsegpt"):
+        masks = []
+        for where in ("cpu", device):
+            model = random_model("cpu", torch.float32, **shape).to(where)
+            wanda.prune(model, windows, method=method, progress=False)
+            layers = [layer for block in find_blocks(model) for layer in block.layers]
+            masks.append(torch.cat([(layer.weight == 0).flatten().cpu() for layer in layers]))
+        found[method] = float((masks[0] == masks[1]).double().mean())
+    return found
+
+
+def round_to_tf32(values):
+    """float32 values rounded to TF32's 10 bits after the leading one, to the nearest, ties to even."""
+    bits = values.float().view(torch.int32)
+    bits = bits + 0xFFF + ((bits >> 13) & 1)  # half of the last place that is kept, less one where that place is even
+    return (bits & ~0x1FFF).view(torch.float32)
+
+
+def tf32_errors(tokens=512, width=64, seed=0):
+    """What TF32 does to the operands of a Hessian, and to the Hessian itself, for inputs of each dtype.
+
+    The rounding of the operands is emulated, products and sums are in float64: it is the error of TF32 alone.
+
+    Returns: dict from dtype to the largest relative error of an operand and of a diagonal entry.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    inputs, errors = torch.randn(tokens, width, generator=generator), {}
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        exact = inputs.to(dtype).float()  # [tokens, width]
+        rounded = round_to_tf32(exact)
+        diagonal, approximate = exact.double().square().sum(dim=0), rounded.double().square().sum(dim=0)
+        errors[str(dtype).removeprefix("torch.")] = {
+            "operand": float(((rounded - exact) / exact).nan_to_num().abs().max()),
+            "diagonal": float((approximate / diagonal - 1).abs().max()),
+        }
+    return errors
+
+
+@contextmanager
+def peak_memory(device):
+    """Yields a dict that holds the most memory allocated on a GPU during the `with`, when it is over; null on a CPU."""
+    peak, cuda = {"peak_gib": None, "before_gib": None}, torch.device(device).type == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(device)
+        peak["before_gib"] = torch.cuda.memory_allocated(device) / GIB
+    yield peak
+    if cuda:
+        peak["peak_gib"] = torch.cuda.max_memory_allocated(device) / GIB
+
+
+@contextmanager
+def limited(device, gib):
+    """For the time of a `with`, PyTorch gets so much of a GPU's memory and no more."""
+    if torch.device(device).type != "cuda":
+        yield
+        return
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, gib * GIB / total), device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+
+def _free(device):
+    gc.collect()
+    if torch.device(device).type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _gib(peak):
+    return "" if peak["peak_gib"] is None else f"{peak['peak_gib']:.1f} GiB"
+
+
+def main(arguments=None):
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--dtype", default="bfloat16", choices=("float16", "bfloat16", "float32"))
+    parser.add_argument("--blocks", type=int, default=32)
+    parser.add_argument("--hidden", type=int, default=4096)
+    parser.add_argument("--intermediate", type=int, default=11008)
+    parser.add_argument("--heads", type=int, default=32)
+    parser.add_argument("--samples", type=int, default=128)
+    parser.add_argument("--length", type=int, default=2048)
+    parser.add_argument("--stream-gib", type=float, default=16, help="GPU memory for prune_checkpoint; 0 leaves it out")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args(arguments)
+    if torch.device(options.device).type == "cuda" and not torch.cuda.is_available():
+        parser.error(f"--device {options.device}: this PyTorch finds no GPU")
+
+    dtype = getattr(torch, options.dtype)
+    shape = {name: getattr(options, name) for name in ("blocks", "hidden", "intermediate", "heads")}
+    calibration = random_windows(options.samples, options.length)
+    shape_in_context = shape | {"context": options.length}
+    record = {
+        "model": {"weights": "random", "dtype": options.dtype, **shape},
+        "calibration": f"random tokens, {options.samples} windows of {options.length}",
+        "device": options.device,
+        **provenance(calibration=calibration),
+        "rows": time_methods(shape_in_context, calibration, options.device, dtype),
+        "tf32_errors": tf32_errors(),
+    }
+    if options.stream_gib:
+        record["rows"] += stream(shape_in_context, calibration, options.device, dtype, options.stream_gib)
+    small = {name: min(SMALL[name], shape[name]) for name in SMALL}
+    record["agreement_with_cpu"] = agreement(options.device, shape=small)
+    print(
+        "CPU and device choose the same:", {name: f"{same:.4%}" for name, same in record["agreement_with_cpu"].items()}
+    )
+    if options.out:
+        with replacing(options.out) as partial:
+            partial.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The benchmarks run, at a small size; what they claim of arithmetic is true."""
+
+import json
+
+import pytest
+import torch
+
+from benchmarks import gpu
+
+
+def test_the_gpu_benchmark_runs_dry_on_a_cpu(tmp_path, capsys):
+    sizes = [
+        "--blocks",
+        "2",
+        "--hidden",
+        "32",
+        "--intermediate",
+        "64",
+        "--heads",
+        "4",
+        "--samples",
+        "3",
+        "--length",
+        "16",
+        "--dtype",
+        "float32",
+    ]
+    gpu.main([*sizes, "--device", "cpu", "--out", str(tmp_path / "gpu.json")])
+    record = json.loads((tmp_path / "gpu.json").read_text())
+    rows = {row["run"]: row for row in record["rows"]}
+    assert set(rows) == {*gpu.RUNS, "wanda, streamed", "sparsegpt, streamed"}
+    assert all(row["seconds"] > 0 for row in rows.values())
+    for run in gpu.RUNS:
+        assert rows[run]["sparsity"] == 0.5
+        assert {"capture", "statistics", "select", "recompute"} <= rows[run].keys()
+    assert record["agreement_with_cpu"] == {"magnitude": 1.0, "wanda": 1.0, "sparsegpt": 1.0}
+    assert record["data_sha256"]["calibration"]
+    assert "sparsegpt 2:4" in capsys.readouterr().out
+
+
+def test_without_a_gpu_the_benchmark_says_so(capsys):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(SystemExit):
+        gpu.main(["--device", "cuda"])
+    assert "finds no GPU" in capsys.readouterr().err
+
+
+def test_rounding_to_tf32():
+    one = torch.tensor(1.0)
+    last = 2.0**-10  # the last place that TF32 keeps
+    cases = {1 + 0.49 * last: 1, 1 + 0.51 * last: 1 + last, 1 + 0.5 * last: 1, 1 + 1.5 * last: 1 + 2 * last}
+    cases |= {-key: -value for key, value in cases.items()} | {0.0: 0.0, 2 - 2.0**-23: 2.0}
+    for value, expected in cases.items():
+        assert gpu.round_to_tf32(one * value) == expected, value
+
+
+def test_tf32_loses_nothing_of_half_precision_inputs():
+    """TF32 keeps 10 bits: all of float16's, more than bfloat16's 7, not float32's 23."""
+    errors = gpu.tf32_errors()
+    for dtype in ("float16", "bfloat16"):
+        assert errors[dtype] == {"operand": 0, "diagonal": 0}
+    assert 0.9 * 2**-11 < errors["float32"]["operand"] <= 2**-11
+    assert 0 < errors["float32"]["diagonal"] < 2**-11
