@@ -5,6 +5,7 @@ import reference
 import torch
 
 from wanda.activations import Hessian, InputNorm
+from wanda.masks import prune_mask
 from wanda.sparsegpt import inverse_factor, sparsegpt
 
 
@@ -59,6 +60,16 @@ def test_the_factor_is_the_cholesky_factor_of_the_inverse():
         factor.double(), torch.linalg.cholesky(torch.linalg.inv(damped), upper=True), rtol=1e-2, atol=1e-5
     )
     assert not dead.any()
+
+
+def test_without_the_off_diagonal_entries_it_ranks_by_the_wanda_score_and_moves_nothing():
+    weight, hessian, inputs = problem()
+    got, mask = sparsegpt(weight, torch.diag(hessian.diagonal()).float(), 0.5, block=8, damping=0)
+    score = weight * inputs.norm(dim=0)
+    for start in range(0, 24, 8):
+        here = slice(start, start + 8)
+        assert torch.equal(mask[:, here], prune_mask(score[:, here].abs(), 0.5, group="layer"))
+    assert torch.equal(got, weight.masked_fill(mask, 0))
 
 
 def test_dead_features_are_set_apart():

@@ -5,20 +5,24 @@ that the reply can name the idea behind it and not only the number that is off.
 """
 
 import copy
+import importlib
 import inspect
+import pkgutil
 import textwrap
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from . import exercise_set_00, exercise_set_01, exercise_set_02, exercise_set_03
+from . import __name__ as course
+from . import __path__ as folder
 
-EXERCISES = {
-    exercise.key: exercise
-    for module in (exercise_set_00, exercise_set_01, exercise_set_02, exercise_set_03)
-    for exercise in module.EXERCISES
-}
+SETS = [
+    importlib.import_module(f"{course}.{found.name}")
+    for found in pkgutil.iter_modules(folder)
+    if found.name.startswith("exercise_set_")
+]
+EXERCISES = {exercise.key: exercise for module in SETS for exercise in module.EXERCISES}
 SHOWN = 24  # entries of a tensor that are still printed in full
 _hints_given = {}
 

@@ -92,3 +92,25 @@ def perplexity_bars(axes, rows, dense):
     axes.grid(axis="x", visible=False)
     axes.margins(y=0.15)
     axes.legend(ncols=len(methods) + 1, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+
+
+def heat_map(axes, values, rows, columns, crossed=None):
+    """A matrix as colours, with its numbers in it.
+
+    Args:
+        values: Tensor [rows, columns].
+        rows, columns: their names.
+        crossed: bool [rows, columns], True where the entry is to be crossed out; or None.
+    """
+    low, high = float(values.min()), float(values.max())
+    axes.imshow(values, cmap=SEQUENTIAL, vmin=low, vmax=high)
+    for i, line in enumerate(values.tolist()):
+        for j, value in enumerate(line):
+            color = "white" if value < low + 0.55 * (high - low) else "black"
+            axes.text(j, i, f"{value:.2g}", ha="center", va="center", color=color)
+            if crossed is not None and crossed[i, j]:
+                for x, y in ((1, 1), (1, -1), (-1, 1), (-1, -1)):  # from each corner towards the number
+                    axes.plot([j + 0.45 * x, j + 0.22 * x], [i + 0.45 * y, i + 0.22 * y], color=OTHER, linewidth=2.5)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.grid(visible=False)

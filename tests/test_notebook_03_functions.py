@@ -1,25 +1,13 @@
-"""What a notebook builds in a cell, the module owns: the two give the same results."""
-
-import json
-from pathlib import Path
+"""What notebook 03 builds in cells, the module owns: the two give the same results."""
 
 import pytest
 import torch
+from cells import SHAPES, cell_function, scores
 
 import wanda
 from wanda.scores import wanda as module_score
 
-NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
-
-
-def cell_function(notebook, name, **known):
-    """The function `name` as the one cell of a notebook defines it, run with `torch` and `known` in sight."""
-    cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
-    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    (source,) = [source for source in sources if f"def {name}(" in source]
-    namespace = {"torch": torch, **known}
-    exec(source, namespace)
-    return namespace[name]
+SPARSITIES = [0.0, 0.3, 0.5, 0.625, 0.9]
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +23,6 @@ def row_mask():
 @pytest.fixture(scope="module")
 def group_mask(row_mask):
     return cell_function("03_weights_times_activations", "group_mask", row_mask=row_mask)
-
-
-def scores(outputs, width, levels=None):
-    """A random score; with few levels, most of its entries are tied."""
-    generator = torch.Generator().manual_seed(outputs * width)
-    if levels is None:
-        return torch.randn(outputs, width, generator=generator)
-    return torch.randint(levels, (outputs, width), generator=generator).float()
-
-
-SHAPES = [(1, 1), (3, 4), (8, 5), (16, 33), (40, 64)]
-SPARSITIES = [0.0, 0.3, 0.5, 0.625, 0.9]
 
 
 @pytest.mark.parametrize(("outputs", "width"), SHAPES)

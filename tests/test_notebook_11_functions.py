@@ -1,0 +1,86 @@
+"""What notebook 11 builds in cells: published scores, held against the formulas entry by entry."""
+
+from functools import partial
+
+import pytest
+import torch
+from cells import SHAPES, cell_function, scores
+
+import wanda
+from wanda.blocks import find_blocks
+from wanda.comparison import restoring
+from wanda.course.exercise_set_11 import owl_sparsities as owl_for_any_sizes
+from wanda.scores import wanda as module_score
+
+ELEVEN = "11_your_own_metric"
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("outputs", "width"), SHAPES)
+def test_relative_importance_is_its_formula(outputs, width, power):
+    weight, norm = scores(outputs, width), scores(width, 1)[:, 0].abs()
+    found = cell_function(ELEVEN, "ria_score")(weight, norm, power)
+    for i in range(outputs):
+        for j in range(width):
+            size = abs(float(weight[i, j]))
+            shares = size / float(weight[i].abs().sum()) + size / float(weight[:, j].abs().sum())
+            assert float(found[i, j]) == pytest.approx(shares * float(norm[j]) ** power, rel=1e-4)
+
+
+@pytest.mark.parametrize(("outputs", "width"), SHAPES)
+def test_the_blended_score_is_its_formula(outputs, width):
+    weight, norm, size = scores(outputs, width), scores(width, 1)[:, 0].abs(), scores(outputs, width + 1)[:, 1:].abs()
+    found = cell_function(ELEVEN, "gradient_score")(weight, norm, size, 3.0)
+    assert torch.allclose(found, weight.abs() * (norm + 3 * size))
+
+
+def test_gradient_sizes_are_those_of_one_backward_pass_per_window(model, calibration):
+    found = cell_function(ELEVEN, "gradient_sizes", find_blocks=find_blocks)(model, calibration)
+    layers = [layer for block in find_blocks(model) for layer in block.layers]
+    gradients = []
+    for window in calibration:
+        model.zero_grad()
+        model(window[None], labels=window[None]).loss.backward()
+        gradients.append([layer.module.weight.grad.clone() for layer in layers])
+    for size, *windows in zip(found, *gradients, strict=True):
+        assert torch.allclose(size, torch.stack(windows).norm(dim=0), rtol=1e-4, atol=1e-9)
+
+
+def test_blocks_of_one_size_get_the_sparsities_of_the_exercise():
+    shares = scores(7, 1)[:, 0].abs()
+    found = cell_function(ELEVEN, "owl_sparsities")(shares, 0.6, 0.05)
+    assert torch.allclose(found, owl_for_any_sizes(shares, torch.full((7,), 30.0), 0.6, 0.05))
+    assert float(found.mean()) == pytest.approx(0.6)
+
+
+def test_outliers_are_counted_in_each_block_over_all_its_layers(model, calibration):
+    known = {"wanda": wanda, "find_blocks": find_blocks, "restoring": restoring, "wanda_score": module_score}
+    before = [parameter.clone() for parameter in model.parameters()]
+    found = cell_function(ELEVEN, "outlier_shares", **known)(model, calibration, factor=2)
+    assert all(torch.equal(*pair) for pair in zip(model.parameters(), before, strict=True))
+    norms = {}
+    with restoring(model):
+        recorded = iter([layer.name for block in find_blocks(model) for layer in block.layers])
+
+        def record(weight, norm):
+            norms[next(recorded)] = norm
+            return weight.abs()
+
+        wanda.prune(model, calibration, method=record, propagate="dense", progress=False)
+    for share, block in zip(found, find_blocks(model), strict=True):
+        score = torch.cat([(layer.weight.abs() * norms[layer.name]).flatten() for layer in block.layers])
+        assert float(share) == pytest.approx(float((score > 2 * score.mean()).double().mean()))
+    assert 0 < float(found.min()) < float(found.max()) < 1
+
+
+def test_moments_are_those_of_the_inputs_themselves(model, calibration):
+    layers = [layer for block in find_blocks(model) for layer in block.layers]
+    seen = []
+    handle = layers[-1].module.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
+    found = cell_function(ELEVEN, "input_moments", layers=layers, partial=partial)(model, calibration)
+    handle.remove()
+    tokens = torch.cat(seen).flatten(0, -2)
+    assert list(found) == [layer.name for layer in layers]
+    mean, variance = found[layers[-1].name]
+    assert torch.allclose(mean.float(), tokens.mean(dim=0), atol=1e-6)
+    assert torch.allclose(variance.float(), tokens.var(dim=0, correction=0), atol=1e-6)
