@@ -35,7 +35,7 @@ def test_the_bootstrap_of_every_notebook_can_be_led_elsewhere(path):
     changed = [(old, new) for old, new in zip(before.cells, notebook.cells, strict=True) if old.source != new.source]
     ((old, new),) = changed
     assert old.source == anatomy.bootstrap(before)
-    assert '"wanda-pruning[notebooks] @ git+file:///a/copy"' in new.source
+    assert '"wanda-pruning @ git+file:///a/copy"' in new.source
     assert "github.com" not in new.source
     assert new.source.splitlines()[:-1] == old.source.splitlines()[:-1]
 
