@@ -84,8 +84,9 @@ def _measured(minutes):
     units = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * units / 2**30
     wheels = {source["wheel"]["requirement"]: source["wheel"]["bytes"] for source in sources().values()}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # those it may use
     return (
-        f"Measured on {os.cpu_count()} cores without a GPU: {minutes:.1f} minutes, {memory:.1f} GiB of memory; "
+        f"Measured on {cores} core{'s' * (cores > 1)} without a GPU: {minutes:.1f} minutes, {memory:.1f} GiB of memory; "
         f"{sum(wheels.values()) / 1e6:.0f} MB fetched once."
     )
 
