@@ -198,10 +198,17 @@ def replay(block, hidden, call):
 
     Returns the hidden states [batch, length, hidden] for the next block.
     """
-    device = next(block.module.parameters()).device
+    device = device_of(block)
     args, kwargs = _move(call.args, device), _move(call.kwargs, device)
-    output = block.module(hidden.to(device), *args, **kwargs)
+    # From page-locked memory a GPU fetches for itself, and in its turn, while the program goes on.
+    hidden = hidden.to(device, non_blocking=device.type == "cuda")
+    output = block.module(hidden, *args, **kwargs)
     return output[0] if isinstance(output, tuple) else output
+
+
+def device_of(block):
+    """The device that a block computes on."""
+    return next(block.module.parameters()).device
 
 
 @contextmanager

@@ -33,7 +33,7 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 COMPANIONS = ("config.json", "generation_config.json", "*token*.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken")
 COMPANIONS += ("chat_template*", "*processor_config.json", "LICENSE*", "NOTICE*")
 ALIGNMENT = 64  # bytes; where a tensor may begin in a buffer
-CHUNK = 1 << 22  # bytes copied at a time
+CHUNK = 1 << 20  # bytes copied at a time
 
 
 @dataclass(frozen=True)
@@ -124,14 +124,20 @@ def read(tensors, pin=False):
         try:
             with open(stored.file, "rb", buffering=0) as file:
                 file.seek(stored.start)
-                _fill(memoryview(place.numpy()), file)
+                fill(as_bytes(place), file)
         except (OSError, EOFError) as error:
-            raise _unreadable(stored, error) from error
+            raise unreadable(stored.file, error) from error
         found[name] = place.view(DTYPES[stored.dtype]).reshape(stored.shape)
     return found
 
 
-def _fill(place, file):
+def as_bytes(tensor):
+    """The bytes of a tensor, wherever it is, as a buffer: its own memory if that is the CPU's and in order."""
+    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+
+
+def fill(place, file):
+    """Read from a file until a buffer is full. Raises: EOFError."""
     while place:
         count = file.readinto(place)  # at most 2 GiB at a time on Linux
         if not count:
@@ -140,22 +146,23 @@ def _fill(place, file):
 
 
 def _chunks(stored):
-    """The bytes of a tensor, a few at a time."""
+    """The bytes of a tensor, a few at a time, each time in the same buffer."""
+    buffer = memoryview(bytearray(min(CHUNK, stored.size)))
     try:
-        with open(stored.file, "rb") as file:
+        with open(stored.file, "rb", buffering=0) as file:
             file.seek(stored.start)
             for begin in range(0, stored.size, CHUNK):
-                chunk = file.read(min(CHUNK, stored.size - begin))
-                if begin + len(chunk) < min(begin + CHUNK, stored.size):
-                    raise EOFError
+                chunk = buffer[: stored.size - begin]
+                fill(chunk, file)
                 yield chunk
     except (OSError, EOFError) as error:
-        raise _unreadable(stored, error) from error
+        raise unreadable(stored.file, error) from error
 
 
-def _unreadable(stored, error):
+def unreadable(path, error):
+    """The error to raise for a file that could not be read, or that ended too early (EOFError)."""
     reason = "it ends before its tensors do; was it changed meanwhile?" if isinstance(error, EOFError) else error
-    return RuntimeError(f"could not read {str(stored.file)!r}: {reason}")
+    return RuntimeError(f"could not read {str(path)!r}: {reason}")
 
 
 def write_shard(path, tensors):
@@ -181,7 +188,7 @@ def write_shard(path, tensors):
             if isinstance(tensor, Stored):
                 file.writelines(_chunks(tensor))
             else:
-                file.write(memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+                file.write(as_bytes(tensor))
 
 
 def write_index(folder, shards):

@@ -8,18 +8,19 @@ import torch
 
 
 class Clock:
-    """Adds up the seconds spent in named phases."""
+    """Adds up the seconds spent in named phases of work on some devices."""
 
-    def __init__(self, phases):
+    def __init__(self, phases, devices=()):
         self.phases = phases
+        self.gpus = [device for device in map(torch.device, devices) if device.type == "cuda"]
 
     @contextmanager
     def __call__(self, phase):
         """Charge the time of a `with` to a phase."""
         began = time.perf_counter()
         yield
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()  # else the work of one phase would be charged to the next
+        for device in self.gpus:
+            torch.cuda.synchronize(device)  # else the work of one phase would be charged to the next
         self.phases[phase] = self.phases.get(phase, 0.0) + time.perf_counter() - began
 
 

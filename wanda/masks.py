@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 GROUPS = ("output", "layer", "input")
+PANEL = {"cpu": 1 << 20, "other": 1 << 25}  # scores looked at in one go: a GPU takes many, so as to be busy
 
 
 def prune_mask(score, sparsity=0.5, pattern=None, group="output"):
@@ -58,15 +59,30 @@ def lowest(score, sparsity, pattern, group):
 
 def smallest(rows, count):
     """Bool tensor [rows, n]: True at exactly the `count` smallest entries of each row, earliest position first on a tie."""
+    marked = torch.zeros(rows.shape, dtype=torch.bool, device=rows.device)
     if count == 0 or rows.numel() == 0:
-        return torch.zeros(rows.shape, dtype=torch.bool, device=rows.device)
-    threshold = _kth_smallest(rows, count)  # [rows, 1]
-    below = rows < threshold
-    tied = rows == threshold
-    missing = count - below.sum(dim=1, keepdim=True)  # how many of the tied entries each row still has to give up
-    if rows.device.type == "cpu" and torch.equal(tied.sum(dim=1, keepdim=True), missing):
-        return below | tied  # a short cut; elsewhere, asking costs more than it saves
-    return below | (tied & (tied.cumsum(dim=1, dtype=torch.int32) <= missing))
+        return marked
+    panel = PANEL.get(rows.device.type, PANEL["other"])
+    height = max(1, panel // rows.shape[1])  # rows do not know of each other: some at a time need less memory
+    for start in range(0, len(rows), height):
+        few = rows[start : start + height]
+        threshold = _kth_smallest(few, count)  # [rows, 1]
+        below = torch.lt(few, threshold, out=marked[start : start + height])
+        tied = few == threshold
+        missing = count - below.sum(dim=1, keepdim=True)  # how many of the tied entries each row still has to give up
+        if rows.device.type != "cpu" or not torch.equal(tied.sum(dim=1, keepdim=True), missing):
+            _keep_first(tied, missing, panel)  # without a look first, where a look costs more than it saves
+        below |= tied
+    return marked
+
+
+def _keep_first(marked, counts, panel):
+    """Leave, in each row of a bool tensor [rows, n], only the first `counts` [rows, 1] marks."""
+    seen = torch.zeros_like(counts)
+    for part in marked.split(panel, dim=1):
+        ranks = part.cumsum(dim=1, dtype=torch.int32).add_(seen)
+        part &= ranks <= counts
+        seen = ranks[:, -1:].clone()
 
 
 def _kth_smallest(rows, count):
@@ -76,12 +92,12 @@ def _kth_smallest(rows, count):
     # Selection needs no full order: numpy's introselect is 20 to 50 times faster than a sort on a CPU.
     exact = rows.detach() if rows.dtype in (torch.float32, torch.float64) else rows.detach().float()
     ranked = np.partition(exact.numpy(), count - 1, axis=1)
-    return torch.from_numpy(ranked[:, count - 1 : count]).to(rows.dtype)
+    return torch.from_numpy(ranked[:, count - 1 : count].copy()).to(rows.dtype)
 
 
 def _kth_smallest_by_sorting(rows, count):
     """The same on any device."""
-    return rows.sort(dim=1).values[:, count - 1 : count]
+    return rows.sort(dim=1).values[:, count - 1 : count].clone()
 
 
 def parse_pattern(pattern):

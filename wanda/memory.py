@@ -14,7 +14,7 @@ def returning_freed_memory():
     glibc keeps freed blocks for later, up to 64 MB at the end of a heap and any number between others, and gets greedier
     with each large block that it sees. Afterwards it is left at what that would have ended at.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    mallopt = getattr(_libc(), "mallopt", None)
     if mallopt is None:
         yield
         return
@@ -24,3 +24,18 @@ def returning_freed_memory():
     finally:
         mallopt(M_MMAP_THRESHOLD, 32 << 20)
         mallopt(M_TRIM_THRESHOLD, 64 << 20)
+
+
+def trim():
+    """Have the C library hand back what is free within its heaps.
+
+    Large blocks too are taken from there, as long as something that large is free; their pages would stay afterwards.
+    """
+    malloc_trim = getattr(_libc(), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
+def _libc():
+    """The C library, on Linux; None elsewhere."""
+    return ctypes.CDLL(None) if sys.platform == "linux" else None

@@ -14,7 +14,7 @@ from . import distributed
 from .batches import calibration_batches
 from .blocks import capture, find_blocks, replay
 from .clocks import Clock, Watch
-from .collecting import collect
+from .collecting import collect, read_together
 from .masks import check_width
 from .report import LayerReport, PruneReport
 from .rules import make_rule, resolve_sparsity
@@ -86,7 +86,7 @@ def prune(
     masks = [batch["attention_mask"].bool() if "attention_mask" in batch else None for batch in batches]
 
     report = PruneReport(rule.describe(sparsity))
-    clock = Clock(report.phases)
+    clock = Clock(report.phases, {layer.weight.device for layer in layers} | {torch.device(device or "cpu")})
     began = time.perf_counter()
     with _evaluating(model), torch.no_grad():
         with clock("capture"):
@@ -113,6 +113,7 @@ def prune(
 
 def check_weights(layers, pattern):
     """What can be known to go wrong with the weights, before any is changed."""
+    finite = []
     for layer in layers:
         if layer.weight.is_meta:
             raise ValueError(
@@ -121,7 +122,9 @@ def check_weights(layers, pattern):
             )
         if pattern is not None:
             check_width(layer.weight.shape[1], pattern, layer.name)
-        if not torch.isfinite(layer.weight).all():
+        finite.append(torch.isfinite(layer.weight).all())
+    for layer, is_finite in zip(layers, read_together(finite), strict=True):
+        if not is_finite:
             raise ValueError(f"{layer.name} has NaN or infinite weights")
 
 
@@ -156,7 +159,7 @@ def _prune_layers(layers, inputs, rule, sparsities):
     for layer in layers:
         numbers += _prune_layer(layer, inputs.get(layer.name), rule, sparsities[layer.name])
         watch.lap()
-    numbers = torch.stack([number.to(numbers[0].device) for number in numbers]).tolist()  # the one wait for a GPU
+    numbers = read_together(numbers)
     reports = []
     for layer, zeros, error, seconds in zip(layers, numbers[::2], numbers[1::2], watch.laps(), strict=True):
         error = error if layer.name in inputs else None
@@ -168,7 +171,7 @@ def _prune_layer(layer, inputs, rule, sparsity):
     """Prune one `Linear` in place by a `Rule`. Returns its fraction of zeros and its relative error (0 without inputs),
     as float32 tensors, which a GPU may still have to compute."""
     before = layer.weight.float()  # [out, in]
-    after = rule.apply(layer, inputs, sparsity)
+    after = rule.apply(layer.name, before, inputs, sparsity)
     error = before.new_zeros(())
     if inputs is not None:
         sample = inputs.sample.float()  # [tokens, in]
@@ -188,8 +191,9 @@ class _Homecoming(list):
         self.device = device
 
     def append(self, states):
-        """Take a tensor from wherever it is."""
-        super().append(states.to(self.device))
+        """Take a tensor from wherever it is. From a GPU it comes into page-locked memory, while the GPU works on; it is
+        there before anybody looks: the one who will is the GPU, later in its queue."""
+        super().append(states.to(self.device, non_blocking=states.is_cuda))
 
 
 @contextmanager

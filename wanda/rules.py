@@ -38,14 +38,13 @@ class Rule:
         """What has to be known of a layer's inputs: the class that accumulates it."""
         return Hessian if self.repairs else InputNorm
 
-    def apply(self, layer, inputs, sparsity):
-        """The new weight [out, in] of a `Linear`, in float32, given its `LayerInputs` (None: no data)."""
-        weight = layer.weight.float()  # [out, in]
+    def apply(self, name, weight, inputs, sparsity):
+        """The new weight [out, in] of the layer of that name, given its weight in float32 and `LayerInputs` (None: no data)."""
         if sparsity == 0 and self.pattern is None:
             return weight
         if inputs is None and self.needs_data:
             warnings.warn(
-                f"{layer.name} was never reached by the calibration data (an expert without tokens?); "
+                f"{name} was never reached by the calibration data (an expert without tokens?); "
                 "it is pruned by magnitude",
                 stacklevel=2,
             )
@@ -53,11 +52,11 @@ class Rule:
         mask = None
         if self.score is not None:
             norm = inputs.statistic.norm() if inputs is not None else None  # [in]
-            mask = lowest(self._checked_score(weight, norm, layer.name), sparsity, self.pattern, self.group)
+            mask = lowest(self._checked_score(weight, norm, name), sparsity, self.pattern, self.group)
         if not self.repairs:
             return weight.masked_fill(mask, 0)
         if "factor" not in inputs.derived:  # the layers that read this input share it
-            inputs.derived["factor"] = inverse_factor(inputs.statistic.matrix(), layer=layer.name)
+            inputs.derived["factor"] = inverse_factor(inputs.statistic.matrix(), layer=name)
         repaired, _ = repair(weight, *inputs.derived["factor"], sparsity, self.pattern, mask)
         return repaired
 

@@ -19,7 +19,7 @@ from .blocks import capture, replay
 from .checkpoint import companions, copy_file, replacing, write_index, write_shard
 from .journal import FOLDER, check_target, describe_run, journal_in
 from .masks import check_width
-from .memory import returning_freed_memory
+from .memory import returning_freed_memory, trim
 from .pruning import Clock, check_weights, prune_block
 from .report import PruneReport
 from .rules import make_rule, resolve_sparsity
@@ -27,6 +27,7 @@ from .skeleton import Skeleton, find_folder
 from .spill import Appender, Stream
 
 
+@returning_freed_memory()
 def prune_checkpoint(
     source,
     target,
@@ -93,7 +94,7 @@ def prune_checkpoint(
     _check_space(target, skeleton, batches)
 
     report = PruneReport(rule.describe(sparsity))
-    with journal_in(target, run) as journal, torch.no_grad(), returning_freed_memory():
+    with journal_in(target, run) as journal, torch.no_grad():
         walk = _Walk(skeleton, blocks, batches, rule, sparsities, propagate == "dense", target, journal, device)
         done = len(journal.blocks)
         with tqdm(total=len(blocks), initial=done, desc=rule.name, unit="block", disable=not progress) as bar:
@@ -111,7 +112,8 @@ class _Walk:
         self.rule, self.sparsities, self.dense = rule, sparsities, dense
         self.target, self.journal, self.device = target, journal, device
         self.masks = [batch["attention_mask"].bool() if "attention_mask" in batch else None for batch in batches]
-        self.clock = Clock(dict(journal.phases))
+        self.pin = torch.device(device or "cpu").type == "cuda"  # page-locked memory, which a GPU reads by itself
+        self.clock = Clock(dict(journal.phases), (device or "cpu",))
         self.began = time.perf_counter() - journal.seconds
         self.in_blocks = [set(map(skeleton.keys.get, skeleton.inside(block))) for block in blocks]
 
@@ -156,15 +158,15 @@ class _Walk:
         """What each block is called with; the first one's inputs go to a file, unless it is there."""
         names = [*self.skeleton.outside(self.blocks), *self.skeleton.inside(self.blocks[0])]
         self.skeleton.place(self.skeleton.read(names))
-        with replacing(self._activations(0)) if store else nullcontext() as file:
-            _, calls = capture(self.skeleton.model, self.blocks, self.batches, Appender(file))
+        with replacing(self._activations(0)) if store else nullcontext() as file, Appender(file) as inputs:
+            _, calls = capture(self.skeleton.model, self.blocks, self.batches, inputs)
         self.skeleton.clear(names)
+        trim()
         return calls
 
     def _read(self, index):
         """Begin to read a block's weights, beside other work."""
-        pin = torch.device(self.device or "cpu").type == "cuda"
-        self.upcoming = self.reader.submit(self.skeleton.read, self.skeleton.inside(self.blocks[index]), pin)
+        self.upcoming = self.reader.submit(self.skeleton.read, self.skeleton.inside(self.blocks[index]), self.pin)
 
     def _prune(self, index, calls):
         """One block, from its weights to the line in the journal."""
@@ -175,10 +177,10 @@ class _Walk:
             if self.device is not None:
                 block.module.to(self.device)  # buffers that are in no checkpoint
         check_weights(block.layers, self.rule.pattern)
-        hidden = Stream(self._activations(index), len(self.batches))
+        hidden = Stream(self._activations(index), len(self.batches), self.pin)
         following = self._activations(index + 1)
-        with replacing(following) if self.batches and not is_last else nullcontext() as file:
-            outputs = Appender(file)
+        goes_on = self.batches and not is_last
+        with replacing(following) if goes_on else nullcontext() as file, Appender(file) as outputs:
             reports = prune_block(
                 block,
                 hidden,
@@ -201,6 +203,7 @@ class _Walk:
             stored = self.skeleton.stored
             write_shard(self._shard(index + 1), {key: pruned.get(key, stored[key]) for key in self._keys(index + 1)})
         self.skeleton.clear(self.skeleton.inside(block))
+        trim()
         self.journal.add(reports, self.clock.phases, time.perf_counter() - self.began)
         self._activations(index).unlink(missing_ok=True)
 
