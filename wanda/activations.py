@@ -77,8 +77,8 @@ class Hessian:
 
     def matrix(self):
         """Tensor [in, in], float32, symmetric to the last bit."""
-        upper = self.upper.float().triu()
-        return upper + upper.triu(diagonal=1).T
+        upper = self.upper.to(torch.float32, copy=True).triu_()  # in place: there is nothing larger
+        return upper.add_(upper.triu(diagonal=1).T)
 
     def norm(self):
         """Tensor [in], float32: the same feature norms as `InputNorm`."""

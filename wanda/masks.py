@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 GROUPS = ("output", "layer", "input")
-PANEL = {"cpu": 1 << 20, "other": 1 << 25}  # scores looked at in one go: a GPU takes many, so as to be busy
+PANEL = {"cpu": 1 << 18, "other": 1 << 25}  # scores looked at in one go: a GPU takes many, so as to be busy
 
 
 def prune_mask(score, sparsity=0.5, pattern=None, group="output"):
@@ -69,11 +69,16 @@ def smallest(rows, count):
         threshold = _kth_smallest(few, count)  # [rows, 1]
         below = torch.lt(few, threshold, out=marked[start : start + height])
         tied = few == threshold
-        missing = count - below.sum(dim=1, keepdim=True)  # how many of the tied entries each row still has to give up
-        if rows.device.type != "cpu" or not torch.equal(tied.sum(dim=1, keepdim=True), missing):
+        missing = count - _count(below, panel)  # how many of the tied entries each row still has to give up
+        if rows.device.type != "cpu" or not torch.equal(_count(tied, panel), missing):
             _keep_first(tied, missing, panel)  # without a look first, where a look costs more than it saves
         below |= tied
     return marked
+
+
+def _count(marked, panel):
+    """How many entries of each row are True [rows, 1]. PyTorch widens what it adds up to 8 bytes: a part at a time."""
+    return sum(part.sum(dim=1, keepdim=True) for part in marked.split(panel, dim=1))
 
 
 def _keep_first(marked, counts, panel):

@@ -1,10 +1,66 @@
-"""Freed memory goes back to the system at once, where a run is to take little of it."""
+"""How much memory `prune_checkpoint` needs, as a formula, and how freed memory goes back to the system at once.
+
+`benchmarks/memory.py` holds the formula against measurements.
+"""
 
 import ctypes
 import sys
 from contextlib import contextmanager
 
+from .masks import PANEL
+from .skeleton import Skeleton, find_folder
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
+
+
+def memory_needed(source, tokens=0, *, hessians=False, skip=(), revision=None):
+    """Bytes that `prune_checkpoint` takes at its peak, over what the libraries take.
+
+    Three moments compete: the first block with the embeddings below it, when the calibration data is taken in; a block
+    with the working copies of its largest layer, while masks are chosen; a block and the next one, which is read
+    meanwhile. The activations of one batch come on top, so that a model of S bytes in B blocks asks for less than
+    3 S/B, embeddings and activations, however many blocks there are.
+
+    Args:
+        source, skip, revision: as in `prune_checkpoint`. Only headers are read.
+        tokens: positions per batch: batch_size times the length of a window; 0 without calibration data. Where batches
+            are padded, or attention has no fused kernel, its masks and scores [batch, heads, length, length] come besides.
+        hessians: True for SparseGPT and update="obs", which keep a matrix [in, in] for each layer's inputs.
+
+    Returns: dict of bytes: "block" (weights of the largest block), "layer" (working copies), "embeddings" (all before
+        the blocks), "activations" (of one batch in a block), "hessians", and "total", the peak.
+
+    What the libraries take once in the life of a process (their code, modules that transformers imports when they are
+    needed, thread pools) is not in it: results/memory.json has what was measured. With a GPU the same sum
+    is an upper bound for its memory.
+    """
+    skeleton = Skeleton(find_folder(source, revision))
+    blocks = skeleton.blocks(skip)
+    shapes = [[tuple(layer.weight.shape) for layer in block.layers] for block in blocks]
+    itemsize, hidden = skeleton.model.dtype.itemsize, skeleton.model.get_input_embeddings().embedding_dim
+    block = max(_bytes(skeleton, skeleton.inside(block)) for block in blocks)
+    # In float32: the weight, if it is not that already, and two of: score, score without the norms, sorted score; or
+    # new weight and difference. Besides, the mask, and what its choice needs for a panel of the score at a time.
+    largest = max(outputs * inputs for layers in shapes for outputs, inputs in layers)
+    layer = largest * (4 * (2 + (itemsize < 4)) + 1) + 20 * min(largest, PANEL["cpu"])
+    embeddings = _bytes(skeleton, skeleton.outside(blocks))
+    # A block's forward: what each layer reads and gives, and the residual stream; its widest input in float32, twice,
+    # and the norm's two float32 copies of the stream.
+    widths = max(sum(outputs + inputs for outputs, inputs in layers) for layers in shapes)
+    widest = max(inputs for layers in shapes for _, inputs in layers)
+    activations = tokens * (itemsize * (widths + 4 * hidden) + 8 * widest + 8 * hidden)
+    # Sums in float64 and factors in float32, as if no two layers shared their input; then the factorisation's copies.
+    squares = max(sum(inputs**2 for _, inputs in layers) for layers in shapes)
+    matrices = 12 * squares + 20 * widest**2 if hessians else 0
+    total = max(embeddings + block, block + layer + matrices, 2 * block) + activations
+    return {
+        "block": block,
+        "layer": layer,
+        "embeddings": embeddings,
+        "activations": activations,
+        "hessians": matrices,
+        "total": total,
+    }
 
 
 @contextmanager
@@ -39,3 +95,13 @@ def trim():
 def _libc():
     """The C library, on Linux; None elsewhere."""
     return ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _bytes(skeleton, names):
+    """What tensors take in memory: as they are stored, and once more where the model's dtype is another."""
+    own, sizes = skeleton.model.state_dict(), {}
+    for name in names:
+        key, size = skeleton.keys[name], own[name].numel() * own[name].element_size()
+        stored = skeleton.stored[key].size
+        sizes[key] = stored if stored == size else stored + size  # tied tensors are one
+    return sum(sizes.values())

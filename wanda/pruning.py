@@ -180,7 +180,8 @@ def _prune_layer(layer, inputs, rule, sparsity):
         error = torch.where(size > 0, change / size, 0.0)
     if after.data_ptr() != before.data_ptr():
         layer.replace(after)
-    zeros = (layer.weight == 0).sum() / layer.weight.numel()  # counted in integers
+    entries = layer.weight.numel()
+    zeros = (entries - torch.count_nonzero(layer.weight)) / entries  # counted in integers
     return zeros, error
 
 

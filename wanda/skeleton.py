@@ -118,10 +118,17 @@ class Skeleton:
         """Give parameters and buffers values, in the model's dtypes, on a device (None: where they are)."""
         own = self.model.state_dict()
         values = {
-            name: (value if device is None else value.to(device, non_blocking=True)).to(own[name].dtype)
+            name: (value if device is None else value.to(device, non_blocking=value.is_pinned())).to(own[name].dtype)
             for name, value in values.items()
         }
         self.model.load_state_dict(values, strict=False, assign=True)
+
+    def move_buffers(self, device):
+        """Take the buffers that have values, such as rotary frequencies, to a device."""
+        for module in self.model.modules():
+            for name, buffer in module.named_buffers(recurse=False):
+                if not buffer.is_meta:
+                    setattr(module, name, buffer.to(device))
 
     def clear(self, names):
         """Take the values away again, and with them the memory."""

@@ -51,7 +51,10 @@ def inverse_factor(hessian, damping=DAMPING, layer="the layer"):
     """
     diagonal = hessian.diagonal()
     dead = diagonal == 0
-    mean = diagonal[~dead].mean() if not dead.all() else torch.ones((), device=hessian.device)
+    alive = len(dead) - dead.sum()
+    mean = torch.where(
+        alive > 0, diagonal.masked_fill(dead, 0).sum() / alive.clamp(min=1), 1.0
+    )  # without a look: a GPU is waited for
     for attempt in range(4):
         damped = hessian.float().clone()
         damped.diagonal().add_(damping * mean + mean * dead)
@@ -59,8 +62,11 @@ def inverse_factor(hessian, damping=DAMPING, layer="the layer"):
         # U = R^-1. The inverse itself, the step that loses digits, is never formed.
         flipped, failed = torch.linalg.cholesky_ex(damped.flip(0, 1))
         if not failed:
-            identity = torch.eye(len(damped), device=damped.device)
-            return torch.linalg.solve_triangular(flipped.flip(0, 1), identity, upper=True), dead
+            del damped  # each of these is a matrix of its own
+            factor = flipped.flip(0, 1)
+            del flipped
+            identity = torch.eye(len(factor), device=factor.device)
+            return torch.linalg.solve_triangular(factor, identity, upper=True), dead
         if attempt < 3:
             damping = 10 * damping
             warnings.warn(

@@ -120,6 +120,8 @@ class _Walk:
     def run(self, bar):
         """Finish what is not finished yet."""
         done = len(self.journal.blocks)
+        if self.device is not None:
+            self.skeleton.move_buffers(self.device)
         with self.clock("write"):
             self._copy_the_rest()
         if done < len(self.blocks):
@@ -157,9 +159,10 @@ class _Walk:
     def _capture(self, store):
         """What each block is called with; the first one's inputs go to a file, unless it is there."""
         names = [*self.skeleton.outside(self.blocks), *self.skeleton.inside(self.blocks[0])]
-        self.skeleton.place(self.skeleton.read(names))
+        self.skeleton.place(self.skeleton.read(names, self.pin), self.device)
+        batches = [{name: ids.to(self.device) for name, ids in batch.items()} for batch in self.batches]
         with replacing(self._activations(0)) if store else nullcontext() as file, Appender(file) as inputs:
-            _, calls = capture(self.skeleton.model, self.blocks, self.batches, inputs)
+            _, calls = capture(self.skeleton.model, self.blocks, batches, inputs)
         self.skeleton.clear(names)
         trim()
         return calls
@@ -174,8 +177,6 @@ class _Walk:
         with self.clock("read"):
             self.skeleton.place(self.upcoming.result(), self.device)
             self.upcoming = None
-            if self.device is not None:
-                block.module.to(self.device)  # buffers that are in no checkpoint
         check_weights(block.layers, self.rule.pattern)
         hidden = Stream(self._activations(index), len(self.batches), self.pin)
         following = self._activations(index + 1)
