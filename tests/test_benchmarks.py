@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import gpu
+from benchmarks import gpu, memory
 
 
 def test_the_gpu_benchmark_runs_dry_on_a_cpu(tmp_path, capsys):
@@ -36,6 +36,25 @@ def test_the_gpu_benchmark_runs_dry_on_a_cpu(tmp_path, capsys):
     assert record["agreement_with_cpu"] == {"magnitude": 1.0, "wanda": 1.0, "sparsegpt": 1.0}
     assert record["data_sha256"]["calibration"]
     assert "sparsegpt 2:4" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not memory.CLEAR.is_file(), reason="only Linux tells a process its peak memory")
+def test_the_memory_benchmark_runs_at_a_small_size(tmp_path, capsys):
+    """At this size the libraries take more than the model, and the benchmark says so; what the model takes is as the formula
+    says, and less than the model."""
+    sizes = ["--blocks", "12", "--hidden", "256", "--vocabulary", "97", "--samples", "2", "--length", "16"]
+    assert memory.main([*sizes, "--out", str(tmp_path / "memory.json")]) == 1
+    assert "wanda: over 0.35 of the model's size" in capsys.readouterr().err
+    record = json.loads((tmp_path / "memory.json").read_text())
+    (row,) = record["rows"]
+    assert row["tensors_that_differ"] == 0
+    assert 0.49 < row["fraction_zero"] < 0.5  # norms are not pruned
+    own = row["stream"]["peak"] - row["stream"]["libraries"]
+    assert own < row["formula"]["total"] + 6e6 < record["bytes"] < row["whole"]["peak"]
+    assert record["data_sha256"]["calibration"]
+    within = row | {"share_of_model": 0.34}
+    assert memory.report(within, 0.35) == []
+    assert "2 tensors are not" in memory.report(within | {"tensors_that_differ": 2}, 0.35)[0]
 
 
 def test_without_a_gpu_the_benchmark_says_so(capsys):
