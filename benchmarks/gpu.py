@@ -9,6 +9,7 @@ random tokens. What we aim at on one H200: Wanda under 25 s, SparseGPT under 90 
 import argparse
 import gc
 import json
+import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,15 +72,13 @@ def time_methods(shape, calibration, device, dtype):
 
 def stream(shape, calibration, device, dtype, gib):
     """`prune_checkpoint` from a folder to a folder, with so much GPU memory and no more. A row for each method."""
-    from wanda import prune_checkpoint
-
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         random_model(device, dtype, **shape).save_pretrained(Path(folder) / "dense")
         _free(device)
         for method in ("wanda", "sparsegpt"):
             with limited(device, gib), peak_memory(device) as peak:
-                report = prune_checkpoint(
+                report = wanda.prune_checkpoint(
                     Path(folder) / "dense",
                     Path(folder) / method,
                     calibration,
@@ -90,22 +89,38 @@ def stream(shape, calibration, device, dtype, gib):
                 )
             rows.append({"run": f"{method}, streamed", "limit_gib": gib, "seconds": report.seconds, **peak})
             rows[-1] |= report.phases
+            shutil.rmtree(Path(folder) / method)  # there need not be room for three models
             print(f"{method + ', streamed':>20}  {report.seconds:7.1f} s  {_gib(peak)}", flush=True)
     return rows
 
 
 def agreement(device, samples=8, length=256, shape=SMALL):
-    """The fraction of mask entries that come out the same on CPU and device, per method, for a small float32 model."""
+    """The fraction of mask entries that come out on a device as they do in another way, for a small float32 model.
+
+    Returns: dict from method to dict from the other way: "cpu"; "visiting": the model in main memory, each block visiting
+    the device; "streamed": `prune_checkpoint` on the device.
+    """
     windows, found = random_windows(samples, length), {}
     for method in ("magnitude", "wanda", "sparsegpt"):
-        masks = []
-        for where in ("cpu", device):
-            model = random_model("cpu", torch.float32, **shape).to(where)
-            wanda.prune(model, windows, method=method, progress=False)
-            layers = [layer for block in find_blocks(model) for layer in block.layers]
-            masks.append(torch.cat([(layer.weight == 0).flatten().cpu() for layer in layers]))
-        found[method] = float((masks[0] == masks[1]).double().mean())
+        options = {"method": method, "progress": False}
+        there, cpu, visiting = (random_model("cpu", torch.float32, **shape) for _ in range(3))
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = Path(folder) / "dense", Path(folder) / "pruned"
+            cpu.save_pretrained(source)
+            wanda.prune_checkpoint(source, target, windows, device=device, **options)
+            streamed = AutoModelForCausalLM.from_pretrained(target, dtype="auto")
+        wanda.prune(there.to(device), windows, **options)
+        wanda.prune(cpu, windows, **options)
+        wanda.prune(visiting, windows, device=device, **options)
+        masks, others = _masks(there), {"cpu": cpu, "visiting": visiting, "streamed": streamed}
+        found[method] = {name: float((_masks(other) == masks).double().mean()) for name, other in others.items()}
     return found
+
+
+def _masks(model):
+    """All masks of a pruned model, one after the other."""
+    layers = [layer for block in find_blocks(model) for layer in block.layers]
+    return torch.cat([(layer.weight == 0).flatten().cpu() for layer in layers])
 
 
 def round_to_tf32(values):
@@ -203,10 +218,9 @@ def main(arguments=None):
     if options.stream_gib:
         record["rows"] += stream(shape_in_context, calibration, options.device, dtype, options.stream_gib)
     small = {name: min(SMALL[name], shape[name]) for name in SMALL}
-    record["agreement_with_cpu"] = agreement(options.device, shape=small)
-    print(
-        "CPU and device choose the same:", {name: f"{same:.4%}" for name, same in record["agreement_with_cpu"].items()}
-    )
+    record["agreement"] = agreement(options.device, shape=small)
+    for method, same in record["agreement"].items():
+        print(f"{method}: mask entries as on the device", {name: f"{part:.4%}" for name, part in same.items()})
     if options.out:
         with replacing(options.out) as partial:
             partial.write_text(json.dumps(record, indent=1) + "\n")

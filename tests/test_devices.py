@@ -16,6 +16,7 @@ from wanda import pruning
 from wanda.activations import Hessian, tf32
 from wanda.batches import TOKENS, calibration_batches, windows_per_batch
 from wanda.blocks import find_blocks
+from wanda.clocks import Clock
 
 
 def weights(model):
@@ -103,14 +104,19 @@ def test_automatic_batches_in_prune(model, calibration):
 
 
 class Reads(TorchDispatchMode):
-    """Counts how often the program looks at the value of a tensor: each time it would have to wait for a GPU."""
+    """Counts how often the program looks at the value of a tensor, or at how many values are not zero, to know how large a
+    result is: each time it would have to wait for a GPU."""
+
+    aten = torch.ops.aten
+    LOOKS = (aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default)
 
     def __init__(self):
         super().__init__()
         self.count = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += function is torch.ops.aten._local_scalar_dense.default
+        by_mask = function is self.aten.index.Tensor and any(i is not None and i.dtype == torch.bool for i in args[1])
+        self.count += function in self.LOOKS or by_mask
         return function(*args, **(kwargs or {}))
 
 
@@ -120,11 +126,18 @@ class Reads(TorchDispatchMode):
         ({"method": "magnitude"}, 0),
         ({"method": "wanda"}, 0),
         ({"method": "wanda", "pattern": "2:4"}, 0),
-        ({"method": "sparsegpt"}, 3 * 4),  # each of four factors is checked: dead features, and whether it succeeded
+        ({"method": "sparsegpt"}, 4),  # four factors, each is asked whether it succeeded
+        ({"method": "wanda", "calibration": "padded"}, 6),  # where the tokens are, once per batch, not per layer
     ],
 )
 def test_a_block_is_pruned_without_looking_at_values(model, calibration, monkeypatch, options, allowed):
-    original, counts = pruning.prune_block, []
+    original, counts, options = pruning.prune_block, [], dict(options)
+    if options.pop("calibration", None):
+        masks = torch.ones_like(calibration)
+        masks[:, :3] = 0
+        calibration = [
+            {"input_ids": i[None], "attention_mask": m[None]} for i, m in zip(calibration, masks, strict=True)
+        ]
 
     def counted(*arguments):
         with Reads() as reads:
@@ -138,8 +151,39 @@ def test_a_block_is_pruned_without_looking_at_values(model, calibration, monkeyp
     assert max(counts) <= allowed
     assert all(layer.relative_error > 0 and layer.seconds > 0 for layer in report.layers)
     with Reads() as reads:
-        float(torch.ones(()))
-    assert reads.count == 1
+        values = torch.ones(3)
+        float(values[0])
+        values[values > 0]
+        values[torch.tensor([1])]
+        values.nonzero()
+    assert reads.count == 3
+
+
+def test_weights_are_checked_without_looking_at_each_layer(model):
+    layers = [layer for block in find_blocks(model) for layer in block.layers]
+    with Reads() as reads:
+        pruning.check_weights(layers, "2:4")
+    assert reads.count <= 1
+    layers[3].weight[0, 0] = float("inf")
+    with pytest.raises(ValueError, match=layers[3].name):
+        pruning.check_weights(layers, None)
+
+
+def test_a_clock_waits_for_the_devices_that_work_and_for_no_other(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    clock = Clock({}, (torch.device("cuda", 1), "cpu"))
+    with clock("select"):
+        assert not waited
+    assert waited == [torch.device("cuda", 1)]
+    assert clock.phases["select"] > 0
+
+
+def test_pruning_on_a_cpu_asks_for_no_gpu(model, calibration, monkeypatch):
+    """Even where there is one: to wait for it would load CUDA and take its memory."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", None)
+    wanda.prune(model, calibration, progress=False)
 
 
 # Devices of models and blocks ------------------------------------------------------------------------------------------

@@ -68,6 +68,20 @@ def test_sorting_on_a_device_gives_the_mask_of_selection_on_the_cpu(monkeypatch)
     assert torch.equal(wanda.prune_mask(score, 0.37), selected)
 
 
+@pytest.mark.parametrize("panel", [1, 7, 40])
+@pytest.mark.parametrize("select", ["_kth_smallest", "_kth_smallest_by_sorting"])
+def test_a_panel_at_a_time_makes_the_same_mask(monkeypatch, panel, select):
+    import wanda.masks
+
+    score = torch.randint(5, (6, 12), generator=torch.Generator().manual_seed(0)).float()  # ties everywhere
+    expected = [reference.prune_mask(score, 0.37, group=group) for group in GROUPS]
+    monkeypatch.setattr(wanda.masks, "_kth_smallest", getattr(wanda.masks, select))
+    monkeypatch.setattr(wanda.masks, "PANEL", {"cpu": panel, "other": panel})
+    for group, mask in zip(GROUPS, expected, strict=True):
+        assert torch.equal(wanda.prune_mask(score, 0.37, group=group), mask), group
+    assert wanda.prune_mask(torch.ones(2, 8), pattern="2:4").tolist() == [[True, True, False, False] * 2] * 2
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

@@ -67,8 +67,8 @@ def digest(batches):
 
 
 def checksum(weight):
-    """A number that hardly ever stays the same when a weight changes: the sum of its bits, read as integers."""
-    return int(weight.view(INTEGERS[weight.element_size()]).sum(dtype=torch.int64))
+    """A number, as a tensor, that hardly ever stays the same when a weight changes: the sum of its bits, read as integers."""
+    return weight.view(INTEGERS[weight.element_size()]).sum(dtype=torch.int64)
 
 
 @dataclass(frozen=True)

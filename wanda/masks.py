@@ -78,16 +78,19 @@ def smallest(rows, count):
 
 def _count(marked, panel):
     """How many entries of each row are True [rows, 1]. PyTorch widens what it adds up to 8 bytes: a part at a time."""
-    return sum(part.sum(dim=1, keepdim=True) for part in marked.split(panel, dim=1))
+    first, *others = (part.sum(dim=1, keepdim=True) for part in marked.split(panel, dim=1))
+    return sum(others, first)
 
 
 def _keep_first(marked, counts, panel):
     """Leave, in each row of a bool tensor [rows, n], only the first `counts` [rows, 1] marks."""
-    seen = torch.zeros_like(counts)
+    seen = None
     for part in marked.split(panel, dim=1):
-        ranks = part.cumsum(dim=1, dtype=torch.int32).add_(seen)
+        ranks = part.cumsum(dim=1, dtype=torch.int32)
+        if seen is not None:
+            ranks += seen
         part &= ranks <= counts
-        seen = ranks[:, -1:].clone()
+        seen = ranks[:, -1:]
 
 
 def _kth_smallest(rows, count):

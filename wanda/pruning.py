@@ -99,7 +99,7 @@ def prune(
                     block, hidden, calls[index], masks, rule, sparsities, clock, outputs if dense else None
                 )
                 if distributed.size() > 1:
-                    sums = [distributed.checksum(layer.weight) for layer in block.layers]
+                    sums = read_together([distributed.checksum(layer.weight) for layer in block.layers])
                     distributed.check_same(f"weights after pruning {block.name}", sums)
                 with clock("recompute"):
                     if not dense and block is not blocks[-1]:
