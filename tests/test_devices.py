@@ -120,6 +120,7 @@ class Reads(TorchDispatchMode):
         ({"method": "magnitude"}, 0),
         ({"method": "wanda"}, 0),
         ({"method": "wanda", "pattern": "2:4"}, 0),
+        ({"update": "obs-iterative", "pattern": "2:4"}, 3 * 4),
         ({"method": "sparsegpt"}, 3 * 4),  # each of four factors is checked: dead features, and whether it succeeded
     ],
 )
