@@ -28,11 +28,14 @@ def prune_mask(score, sparsity=0.5, pattern=None, group="output"):
     return mask
 
 
-def sparsegpt(weight, hessian, sparsity=0.5, pattern=None, mask=None, block=128, damping=0.01):
+def sparsegpt(
+    weight, hessian, sparsity=0.5, pattern=None, mask=None, block=128, damping=0.01, score=None, group="layer"
+):
     """Algorithm 1 of SparseGPT, row by row, with the inverse of the remaining Hessian computed anew for each column.
 
     No Cholesky factor: after column j, the inverse is taken of H restricted to the columns right of it, which is what
-    the algorithm's factor stands for.
+    the algorithm's factor stands for. score: function (weight, column) of a single weight, in place of the algorithm's
+    own price; group: which weights of a block it compares.
     """
     weight, hessian = weight.double().clone(), hessian.double().clone()
     outputs, width = weight.shape
@@ -43,22 +46,31 @@ def sparsegpt(weight, hessian, sparsity=0.5, pattern=None, mask=None, block=128,
         inverse = torch.linalg.inv(hessian[j:, j:])
         inverse_diagonal[j] = inverse[0, 0]
         inverse_rows.append(inverse[0])
+    if score is None:
+
+        def score(value, k):
+            return value**2 / inverse_diagonal[k]
+
     chosen = torch.zeros(outputs, width, dtype=torch.bool) if mask is None else mask.clone()
     for j in range(width):
+        competitions = []  # pairs of places that compete, and how many of them go
         if mask is None and pattern is None and j % block == 0:
             stop = min(j + block, width)
-            saliency = weight[:, j:stop] ** 2 / inverse_diagonal[j:stop]
-            count = round(sparsity * outputs * stop) - round(sparsity * outputs * j)
-            order = sorted((float(saliency[i, k]), i, k) for i in range(outputs) for k in range(stop - j))
-            for _, i, k in order[:count]:
-                chosen[i, j + k] = True
+            rows = [[(i, k) for k in range(j, stop)] for i in range(outputs)]
+            if group == "layer":
+                everything = [place for row in rows for place in row]
+                competitions = [(everything, round(sparsity * outputs * stop) - round(sparsity * outputs * j))]
+            elif group == "output":
+                competitions = [(row, round(sparsity * stop) - round(sparsity * j)) for row in rows]
+            else:
+                competitions = [(column, round(sparsity * outputs)) for column in zip(*rows, strict=True)]
         if mask is None and pattern is not None:
             keep, size = map(int, pattern.split(":"))
             if j % size == 0:
-                for i in range(outputs):
-                    saliency = weight[i, j : j + size] ** 2 / inverse_diagonal[j : j + size]
-                    for k in sorted(range(size), key=lambda k: (float(saliency[k]), k))[: size - keep]:
-                        chosen[i, j + k] = True
+                competitions = [([(i, j + k) for k in range(size)], size - keep) for i in range(outputs)]
+        for places, count in competitions:
+            for place in sorted(places, key=lambda p: (float(score(weight[p], p[1])), p))[:count]:
+                chosen[place] = True
         for i in range(outputs):
             if chosen[i, j]:
                 weight[i, j:] -= weight[i, j] / inverse_diagonal[j] * inverse_rows[j]

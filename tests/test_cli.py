@@ -51,7 +51,7 @@ def test_prune_with_every_option(folder):
         "--pattern",
         "2:4",
         "--update",
-        "obs",
+        "obs-iterative",
         "--skip",
         "o_proj",
         "layers.0",

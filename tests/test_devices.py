@@ -128,6 +128,7 @@ class Reads(TorchDispatchMode):
         ({"method": "wanda", "pattern": "2:4"}, 0),
         ({"method": "sparsegpt"}, 4),  # four factors, each is asked whether it succeeded
         ({"method": "wanda", "calibration": "padded"}, 6),  # where the tokens are, once per batch, not per layer
+        ({"update": "obs-iterative", "pattern": "2:4"}, 4),
     ],
 )
 def test_a_block_is_pruned_without_looking_at_values(model, calibration, monkeypatch, options, allowed):

@@ -1,12 +1,15 @@
 """What notebook 05 builds in cells, the module owns: the two give the same results."""
 
+import json
+
 import pytest
 import reference
 import torch
-from cells import cell_function
+from cells import NOTEBOOKS, cell_function
 
 import wanda
-from wanda.sparsegpt import sparsegpt
+from wanda.course import exercise_set_05
+from wanda.sparsegpt import inverse_factor, repair, sparsegpt
 
 SPARSEGPT = "05_sparsegpt"
 
@@ -69,3 +72,33 @@ def test_the_best_repair_of_notebook_05_is_a_least_squares_fit(damped):
         kept = ~mask[i]
         fit = torch.linalg.lstsq(root[:, kept], root @ weight[i, :, None]).solution[:, 0]
         torch.testing.assert_close(best[i, kept], fit, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize(("width", "block"), [(24, 8), (24, 128), (32, 16)])
+def test_the_solution_of_exercise_05_3_is_the_iterative_update_of_the_module(width, block):
+    weight, hessian, _ = known_problem(6, width)
+    norm = hessian.diagonal().sqrt()  # [in]
+    factor, dead = inverse_factor(hessian, damping=0)
+    module, mask = repair(
+        weight, factor, dead, price=lambda part, here: part.abs() * norm[here].float(), group="output", block=block
+    )
+    solution = exercise_set_05.iterative_wanda(weight, hessian, 0.5, block)
+    assert torch.equal(solution == 0, mask)
+    torch.testing.assert_close(solution.float(), module, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("dead", [[], [0, 5, 6]])
+def test_the_solution_of_exercise_05_4_is_the_matrix_that_the_module_factorises(dead):
+    _, hessian, _ = known_problem(1, 12)
+    hessian[dead] = 0
+    hessian[:, dead] = 0
+    factor, found = inverse_factor(hessian, damping=0.05)
+    assert found.nonzero()[:, 0].tolist() == dead
+    inverse = torch.linalg.inv(exercise_set_05.with_damping(hessian, 0.05))
+    torch.testing.assert_close(factor.T.double() @ factor.double(), inverse, rtol=1e-3, atol=1e-6)
+
+
+def test_in_the_table_of_the_readme_sparsegpt_is_ahead_of_wanda_as_notebook_05_says():
+    rows = json.loads((NOTEBOOKS.parent / "results" / "quality-wikitext2.json").read_text(encoding="utf-8"))["rows"]
+    half = {row["method"]: row["perplexity"] for row in rows if row["pattern"] is None}
+    assert 0.85 < half["sparsegpt"] / half["wanda"] < 1

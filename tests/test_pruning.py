@@ -9,6 +9,7 @@ from conftest import VOCABULARY, tiny
 
 import wanda
 from wanda.blocks import find_blocks
+from wanda.sparsegpt import repair
 
 
 def weights(model):
@@ -80,7 +81,7 @@ def test_patterns(model, calibration, method, pattern):
 
 
 @pytest.mark.parametrize("method", ["magnitude", "wanda", "sparsegpt"])
-@pytest.mark.parametrize("update", [None, "obs"])
+@pytest.mark.parametrize("update", [None, "obs", "obs-iterative"])
 def test_sparsity_zero_changes_nothing(model, calibration, method, update):
     before = weights(model)
     wanda.prune(model, calibration, method=method, sparsity=0, update=update, progress=False)
@@ -97,6 +98,31 @@ def test_obs_update_keeps_the_mask_of_the_score_and_lowers_the_error(model, cali
         assert not torch.equal(weights(repaired)[layer.name], layer.weight)
     errors = [sum(layer.relative_error for layer in r.layers[: len(first)]) for r in (report, plain)]
     assert errors[0] < errors[1]
+
+
+@pytest.mark.parametrize("options", [{}, {"pattern": "2:4"}, {"method": "magnitude"}])
+def test_iterative_update_is_sparsegpt_with_another_price(model, calibration, options, monkeypatch):
+    several_blocks = {**repair.__kwdefaults__, "block": 8}  # the model is narrower than the usual block
+    monkeypatch.setattr(repair, "__kwdefaults__", several_blocks)
+    before = {name: weight.clone() for name, weight in weights(model).items()}
+    block = find_blocks(model)[0]
+    inputs = reference.layer_inputs(model, block, calibration)
+    norms = {layer.name: inputs[layer.name].norm(dim=0) for layer in block.layers}
+    report = wanda.prune(model, calibration, update="obs-iterative", **options, progress=False)
+    assert "iterative OBS update" in str(report)
+    magnitude = options.get("method") == "magnitude"
+    for layer in block.layers:
+        x, norm = inputs[layer.name], norms[layer.name]
+        expected, mask = reference.sparsegpt(
+            before[layer.name],
+            x.T @ x,
+            pattern=options.get("pattern"),
+            block=8,
+            score=lambda value, j, norm=norm: value.abs() * (1 if magnitude else norm[j]),
+            group="layer" if magnitude else "output",
+        )
+        assert torch.equal(layer.weight == 0, mask)
+        torch.testing.assert_close(layer.weight.double(), expected, rtol=2e-3, atol=2e-3)
 
 
 def test_a_score_function_of_ones_own(model, calibration):
@@ -233,7 +259,9 @@ def untouched(model, error, match, *arguments, **options):
         ({"pattern": "2:5"}, ValueError, r"divisible by 5.*model\.layers\.0\.self_attn\.q_proj has 32"),
         ({"method": "wander"}, ValueError, "'magnitude', 'wanda', 'sparsegpt'.*'wander'"),
         ({"group": "row"}, ValueError, "'row'"),
-        ({"update": "yes"}, ValueError, "'yes'"),
+        ({"update": "yes"}, ValueError, "'obs' or 'obs-iterative'; got 'yes'"),
+        ({"update": "obs-iterative", "propagate": "dense"}, ValueError, "propagate='pruned'"),
+        ({"update": "obs-iterative", "method": lambda weight, norm: weight}, ValueError, "whole rows.*update='obs'"),
         ({"propagate": "back"}, ValueError, "'back'"),
         ({"method": "sparsegpt", "propagate": "dense"}, ValueError, "score methods"),
         ({"method": "sparsegpt", "group": "output"}, ValueError, "update='obs'"),

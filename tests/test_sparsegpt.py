@@ -6,7 +6,8 @@ import torch
 
 from wanda.activations import Hessian, InputNorm
 from wanda.masks import prune_mask
-from wanda.sparsegpt import inverse_factor, sparsegpt
+from wanda.scores import magnitude, wanda
+from wanda.sparsegpt import inverse_factor, repair, sparsegpt
 
 
 def problem(outputs=6, width=24, tokens=200, seed=0):
@@ -50,6 +51,63 @@ def test_repair_of_a_given_mask():
     error = torch.linalg.norm(inputs @ (weight.double() - got.double()).T)
     unrepaired = torch.linalg.norm(inputs @ (weight * mask).double().T)
     assert error < unrepaired
+
+
+@pytest.mark.parametrize("block", [128, 8, 7])
+@pytest.mark.parametrize(
+    ("options", "score"),
+    [
+        ({"sparsity": 0.5, "group": "output"}, wanda),
+        ({"sparsity": 0.3, "group": "output"}, wanda),
+        ({"sparsity": 0.5, "group": "layer"}, magnitude),
+        ({"sparsity": 0.5, "group": "input"}, wanda),
+        ({"pattern": "2:4"}, wanda),
+        ({"pattern": "4:8"}, magnitude),
+    ],
+)
+def test_a_mask_chosen_on_the_way_by_another_score(options, score, block):
+    weight, hessian, inputs = problem()
+    norm = inputs.norm(dim=0)  # [in]
+    factor = inverse_factor(hessian.float())
+    got, mask = repair(
+        weight, *factor, **options, price=lambda part, columns: score(part, norm[columns].float()), block=block
+    )
+    expected, chosen = reference.sparsegpt(
+        weight, hessian, **options, score=lambda value, j: score(value, norm[j]), block=block
+    )
+    assert torch.equal(mask, chosen)
+    torch.testing.assert_close(got.double(), expected, rtol=2e-3, atol=2e-3)
+    first = slice(0, int(options["pattern"][-1]) if "pattern" in options else min(block, 24))
+    dense_mask = prune_mask(score(weight, norm.float())[:, first], **options)
+    assert torch.equal(mask[:, first], dense_mask)  # nothing has moved before the first columns are reached
+    if "pattern" in options or block < 24:
+        assert not torch.equal(mask, prune_mask(score(weight, norm.float()), **options))  # later, the score has changed
+
+
+@pytest.mark.parametrize(("group", "dim"), [("output", 1), ("input", 0), ("layer", None)])
+@pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.77])
+def test_each_group_gives_up_its_exact_share_on_the_way(group, dim, sparsity):
+    weight, hessian, _ = problem(outputs=5)
+    _, mask = repair(
+        weight, *inverse_factor(hessian.float()), sparsity, price=lambda part, _: part.abs(), group=group, block=7
+    )
+    size = mask.numel() if dim is None else mask.shape[dim]
+    counts = mask.sum() if dim is None else mask.sum(dim=dim)
+    assert (counts == round(sparsity * size)).all()
+
+
+def test_the_references_update_is_a_least_squares_fit():
+    """What the module is held against, held against something that knows no inverse: the best fit by the columns on the right."""
+    weight, hessian, inputs = problem(outputs=3, width=8)
+    mask = torch.rand(weight.shape, generator=torch.Generator().manual_seed(5)) < 0.5
+    expected, _ = reference.sparsegpt(weight, hessian, mask=mask, damping=0)
+    fitted = weight.double()
+    for j in range(8):
+        fitted[mask[:, j], j] = 0
+        missing = inputs @ weight.double().T - inputs[:, : j + 1] @ fitted[:, : j + 1].T  # [tokens, out]
+        if j < 7:
+            fitted[:, j + 1 :] = torch.linalg.lstsq(inputs[:, j + 1 :], missing).solution.T
+    torch.testing.assert_close(fitted, expected, rtol=1e-8, atol=1e-8)
 
 
 def test_the_factor_is_the_cholesky_factor_of_the_inverse():

@@ -78,6 +78,7 @@ def my_score(weight, norm):
         (calibration_tokens(), {"pattern": "2:4"}),
         (calibration_tokens(), {"propagate": "dense"}),
         (calibration_tokens(), {"update": "obs"}),
+        (calibration_tokens(), {"update": "obs-iterative", "pattern": "2:4"}),
         (calibration_tokens(), {"method": "sparsegpt"}),
         (calibration_tokens(), {"method": "sparsegpt", "pattern": "2:4", "skip": ("o_proj", "layers.1")}),
         (calibration_tokens(), {"sparsity": {"layers.0": 0.25, "down_proj": 0.75, "*": 0.5}, "skip": "q_proj"}),

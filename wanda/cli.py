@@ -15,7 +15,7 @@ from .journal import check_target
 from .masks import GROUPS, check_sparsity, parse_pattern
 from .models import BUNDLED, load, prepare, save
 from .pruning import prune
-from .rules import METHODS, make_rule, resolve_sparsity
+from .rules import METHODS, UPDATES, make_rule, resolve_sparsity
 from .skeleton import find_folder
 from .streaming import prune_checkpoint
 from .text import calibration_set, eval_tokens
@@ -69,7 +69,7 @@ def _parser():
     command.add_argument("--method", default="wanda", choices=METHODS, help="how weights are chosen")
     _add_amount(command)
     command.add_argument("--group", choices=GROUPS, help="what a weight competes with (default: the method's)")
-    command.add_argument("--update", choices=("obs",), help="repair the kept weights, whatever the method")
+    command.add_argument("--update", choices=UPDATES, help="repair the kept weights, whatever the method")
     command.add_argument(
         "--propagate",
         default="pruned",

@@ -49,7 +49,9 @@ def prune(
         pattern: None, or "N:M": at most N non-zeros are kept in each M consecutive inputs. Then it sets the sparsity.
         group: what a weight competes with: "output", "layer" or "input" (see `prune_mask`). By default "layer" for
             magnitude and "output" for every other score; SparseGPT has groups of its own (blocks of columns).
-        update: None, or "obs": repair the kept weights with SparseGPT's update, whatever chose the mask.
+        update: None; "obs": repair the kept weights with SparseGPT's update, whatever chose the mask; "obs-iterative": do
+            so, and choose the mask of each 128 columns (each M of a pattern) when they are reached, by the score of the
+            weights as repaired by then. The Wanda paper calls the two the sequential and the iterative update.
         propagate: "pruned": a block sees what its pruned predecessors produce (the paper). "dense": it sees what the
             dense model produces; one forward pass instead of nearly two. For score methods without an update.
         skip: names of layers to leave alone: whole names, parts ("down_proj", "layers.0") or wildcards ("*.mlp.*").

@@ -12,6 +12,7 @@ from .scores import SCORES, magnitude
 from .sparsegpt import inverse_factor, repair
 
 METHODS = (*SCORES, "sparsegpt")
+UPDATES = ("obs", "obs-iterative")
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Rule:
         score: function (weight, input_norm) -> score; None where SparseGPT chooses the mask itself.
         pattern, group: as in `prune_mask`.
         repairs: whether the kept weights are updated.
+        iterative: whether the repair chooses the mask on the way, by the score of the weights as they are by then.
         needs_data: whether the layer's inputs matter at all.
     """
 
@@ -31,6 +33,7 @@ class Rule:
     pattern: str | None
     group: str
     repairs: bool
+    iterative: bool
     needs_data: bool
 
     @property
@@ -49,15 +52,17 @@ class Rule:
                 stacklevel=2,
             )
             return weight.masked_fill(lowest(magnitude(weight), sparsity, self.pattern, "output"), 0)
-        mask = None
-        if self.score is not None:
-            norm = inputs.statistic.norm() if inputs is not None else None  # [in]
+        norm = inputs.statistic.norm() if inputs is not None else None  # [in]
+        mask, chosen_on_the_way = None, {}
+        if self.iterative:
+            chosen_on_the_way = {"price": lambda part, columns: self.score(part, norm[columns]), "group": self.group}
+        elif self.score is not None:
             mask = lowest(self._checked_score(weight, norm, name), sparsity, self.pattern, self.group)
         if not self.repairs:
             return weight.masked_fill(mask, 0)
         if "factor" not in inputs.derived:  # the layers that read this input share it
             inputs.derived["factor"] = inverse_factor(inputs.statistic.matrix(), layer=name)
-        repaired, _ = repair(weight, *inputs.derived["factor"], sparsity, self.pattern, mask)
+        repaired, _ = repair(weight, *inputs.derived["factor"], sparsity, self.pattern, mask, **chosen_on_the_way)
         return repaired
 
     def _checked_score(self, weight, norm, name):
@@ -78,7 +83,8 @@ class Rule:
         amount = self.pattern or (f"{sparsity:.0%}" if isinstance(sparsity, (int, float)) else "per layer")
         usual = "layer" if self.score is magnitude and self.pattern is None else "output"
         group = f", group {self.group}" if self.group != usual else ""
-        update = ", with the OBS update" if self.repairs and self.score is not None else ""
+        kind = "iterative " if self.iterative else ""
+        update = f", with the {kind}OBS update" if self.repairs and self.score is not None else ""
         return f"{self.name} {amount}{group}{update}"
 
 
@@ -89,16 +95,22 @@ def make_rule(method, pattern=None, group=None, update=None, propagate="pruned")
     """
     if not callable(method) and method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))} or a score function; got {method!r}")
-    if update not in (None, "obs"):
-        raise ValueError(f"update must be None or 'obs', got {update!r}")
+    if update not in (None, *UPDATES):
+        raise ValueError(f"update must be None, {' or '.join(map(repr, UPDATES))}; got {update!r}")
     if propagate not in ("pruned", "dense"):
         raise ValueError(f"propagate must be 'pruned' or 'dense', got {propagate!r}")
     if pattern is not None:
         parse_pattern(pattern)
     score = method if callable(method) else SCORES.get(method)
-    repairs = score is None or update == "obs"
+    repairs = score is None or update is not None
+    iterative = score is not None and update == "obs-iterative"
+    if iterative and callable(method):
+        raise ValueError(
+            "update='obs-iterative' scores a few columns at a time, and a score function may look at whole rows; "
+            "for a function of your own use update='obs'"
+        )
     if repairs and propagate == "dense":
-        raise ValueError("propagate='dense' is for score methods; SparseGPT and update='obs' need propagate='pruned'")
+        raise ValueError("propagate='dense' is for score methods; SparseGPT and updates need propagate='pruned'")
     if score is None and group is not None:
         raise ValueError(
             f"method='sparsegpt' compares weights within blocks of columns, group={group!r} does not apply; "
@@ -109,7 +121,7 @@ def make_rule(method, pattern=None, group=None, update=None, propagate="pruned")
     elif score is magnitude and pattern is None:
         group = "layer"
     name = getattr(method, "__name__", type(method).__name__) if callable(method) else method
-    return Rule(name, score, pattern, group or "output", repairs, score is not magnitude or repairs)
+    return Rule(name, score, pattern, group or "output", repairs, iterative, score is not magnitude or repairs)
 
 
 def resolve_sparsity(names, sparsity, pattern=None):

@@ -6,6 +6,7 @@ factor of the inverse Hessian. Source: SparseGPT (Frantar and Alistarh, arXiv 23
 """
 
 import warnings
+from functools import partial
 
 import torch
 
@@ -78,39 +79,59 @@ def inverse_factor(hessian, damping=DAMPING, layer="the layer"):
     )
 
 
-def repair(weight, factor, dead, sparsity=0.5, pattern=None, mask=None, *, block=BLOCK):
-    """Algorithm 1 of the paper with the factor at hand (layers that read the same input share it). See `sparsegpt`."""
-    outputs, width = weight.shape
+def repair(weight, factor, dead, sparsity=0.5, pattern=None, mask=None, *, price=None, group="layer", block=BLOCK):
+    """Algorithm 1 of the paper with the factor at hand (layers that read the same input share it). See `sparsegpt`.
+
+    Args:
+        factor, dead: from `inverse_factor`.
+        price: function (weight [out, b], columns) -> [out, b], by which the mask is chosen on the way: of the weights of
+            these b columns, a slice, as the repair has left them by then, the cheapest go. By default SparseGPT's own.
+        group: what competes when a block's mask is chosen: "layer" (all weights of the block, as in SparseGPT), "output"
+            (each row gives up its share of the block) or "input" (each column gives up its share).
+    """
+    width = weight.shape[1]
     choose = mask is None
     keep, size = parse_pattern(pattern) if choose and pattern is not None else (None, 1)
     block = max(size, block - block % size)  # an N:M group never straddles two blocks
     rest = weight.detach().float().T.clone()  # [in, out]: a column of W is contiguous here
     pruned = torch.zeros_like(rest, dtype=torch.bool) if choose else mask.T.contiguous()  # [in, out]
+    price = price or partial(_saliency, pivots=factor.diagonal(), dead=dead)
     for start in range(0, width, block):
         stop = min(start + block, width)
         here = slice(start, stop)
         columns, marks, local = rest[here], pruned[here], factor[here, here]  # [b, out], [b, out], [b, b]
         if choose and pattern is None:
-            # Rounded at both ends of the block, the counts add up to round(sparsity * size) for the whole layer.
-            count = round(sparsity * outputs * stop) - round(sparsity * outputs * start)
-            saliency = _saliency(columns, local.diagonal(), dead[here])
-            marks.copy_(smallest(saliency.T.reshape(1, -1), count).reshape(outputs, -1).T)
+            marks.copy_(_cheapest(price(columns.T, here), sparsity, start, stop, group).T)
         errors = torch.zeros_like(columns)
         pivots = local.diagonal()
         # On a CPU plain numbers are quicker; a GPU would have to be waited for to get them.
         for i, pivot in enumerate(pivots.unbind() if pivots.is_cuda else pivots.tolist()):
             if keep is not None and i % size == 0:
-                group = slice(i, i + size)
-                saliency = _saliency(columns[group], local.diagonal()[group], dead[here][group])
-                marks[group] = smallest(saliency.T, size - keep).T
+                few = price(columns[i : i + size].T, slice(start + i, start + i + size))  # [out, M]
+                marks[i : i + size] = smallest(few, size - keep).T
             torch.mul(columns[i], marks[i], out=errors[i]).div_(pivot)
             columns[i + 1 :].addr_(local[i, i + 1 :], errors[i], alpha=-1)
         rest[stop:].addmm_(factor[here, stop:].T, errors, alpha=-1)  # the lazy update of all later columns
     return rest.masked_fill_(pruned, 0).T.contiguous(), pruned.T.contiguous()
 
 
-def _saliency(columns, pivots, dead):
-    """How much the output error grows when a weight goes: w^2 / U_ii^2 (the optimal-brain-surgeon error, SparseGPT section 3). [b, out]
+def _saliency(weight, columns, pivots, dead):
+    """How much the output error grows when a weight goes: w^2 / U_ii^2 (the optimal-brain-surgeon error, SparseGPT section 3).
 
-    What multiplies a dead feature costs nothing."""
-    return (columns / pivots[:, None]).square().masked_fill_(dead[:, None], 0)
+    What multiplies a dead feature costs nothing. Returns: [out, b].
+    """
+    return (weight / pivots[columns]).square().masked_fill_(dead[columns], 0)
+
+
+def _cheapest(price, sparsity, start, stop, group):
+    """The mask [out, b] of the columns from `start` to `stop`, given their prices.
+
+    Rounded at both ends of the block, the counts add up to round(sparsity * size) for the whole group.
+    """
+    outputs = len(price)
+    if group == "output":
+        return smallest(price, round(sparsity * stop) - round(sparsity * start))
+    if group == "input":
+        return smallest(price.T, round(sparsity * outputs)).T
+    count = round(sparsity * outputs * stop) - round(sparsity * outputs * start)
+    return smallest(price.reshape(1, -1), count).reshape(outputs, -1)

@@ -71,6 +71,11 @@ def moved_without_dividing(row, hessian, q):
     return row
 
 
+def multiplied_by_the_entry(row, hessian, q):
+    inverse = torch.linalg.inv(hessian)
+    return row - row[q] * inverse[q, q] * inverse[:, q]
+
+
 def divided_by_the_root(row, hessian, q):
     inverse = torch.linalg.inv(hessian)
     row = row - row[q] / inverse[q, q].sqrt() * inverse[:, q]
@@ -127,60 +132,7 @@ def prices_without_repair(weight, hessian):
     return weight.square() * hessian.diagonal()
 
 
-# 05.3 A Hessian that can be inverted ------------------------------------------------------------------------------------
-
-
-def with_damping(hessian, damping):
-    diagonal = hessian.diagonal()  # [in]
-    dead = diagonal == 0
-    mean = diagonal[~dead].mean()
-    return hessian + torch.diag(damping * mean + mean * dead)
-
-
-def with_damping_cases(generator):
-    half_dead = hessian(generator, 5)
-    half_dead[[1, 3]] = 0
-    half_dead[:, [1, 3]] = 0
-    return [(half_dead, 0.01), (H, 0.01), (hessian(generator, 4), 0.5), (half_dead, 0.0)]
-
-
-def damped_by_a_constant(hessian, damping):
-    dead = hessian.diagonal() == 0
-    return hessian + torch.diag(damping + hessian.diagonal()[~dead].mean() * dead)
-
-
-def damped_in_proportion(hessian, damping):
-    diagonal = hessian.diagonal()
-    dead = diagonal == 0
-    mean = diagonal[~dead].mean()
-    return hessian + torch.diag(damping * torch.where(dead, mean, diagonal) + mean * dead)
-
-
-def damped_everywhere(hessian, damping):
-    dead = hessian.diagonal() == 0
-    mean = hessian.diagonal()[~dead].mean()
-    return hessian + damping * mean + torch.diag(mean * dead)
-
-
-def damped_with_the_dead_in_the_mean(hessian, damping):
-    dead = hessian.diagonal() == 0
-    mean = hessian.diagonal().mean()
-    return hessian + torch.diag(damping * mean + mean * dead)
-
-
-def damped_without_the_dead(hessian, damping):
-    diagonal = hessian.diagonal()
-    mean = diagonal[diagonal != 0].mean()
-    return hessian + damping * mean * torch.eye(len(hessian))
-
-
-def damped_only_the_dead(hessian, damping):
-    dead = hessian.diagonal() == 0
-    mean = hessian.diagonal()[~dead].mean()
-    return hessian + torch.diag((1 + damping) * mean * dead)
-
-
-# 05.4 Wanda's mask, chosen on the way -----------------------------------------------------------------------------------
+# 05.3 Wanda's mask, chosen on the way -----------------------------------------------------------------------------------
 
 
 def iterative_wanda(weight, hessian, sparsity, block):
@@ -270,10 +222,79 @@ def mask_by_the_squared_norm(weight, hessian, sparsity, block):
     return on_the_way(weight, hessian, block, lambda columns, here, _: prune_mask(columns.abs() * norm[here], sparsity))
 
 
+def repair_divided_by_the_square(weight, hessian, sparsity, block):
+    factor = torch.linalg.cholesky(torch.linalg.inv(hessian), upper=True)
+    norm = hessian.diagonal().sqrt()
+    weight, mask = weight.clone(), torch.zeros_like(weight, dtype=torch.bool)
+    for start in range(0, weight.shape[1], block):
+        here = slice(start, start + block)
+        mask[:, here] = prune_mask(weight[:, here].abs() * norm[here], sparsity)
+        for j in range(start, min(start + block, weight.shape[1])):
+            weight[:, j:] -= (weight[:, j] * mask[:, j] / factor[j, j] ** 2)[:, None] * factor[j, j:]
+    return weight.masked_fill(mask, 0)
+
+
 def repair_within_the_block(weight, hessian, sparsity, block):
     score = weight.abs() * hessian.diagonal().sqrt()
     parts = [prune_mask(part, sparsity) for part in score.split(block, dim=1)]
     return repaired(weight, hessian, torch.cat(parts, dim=1), columns=block)
+
+
+# 05.4 A Hessian that can be inverted ------------------------------------------------------------------------------------
+
+
+def with_damping(hessian, damping):
+    diagonal = hessian.diagonal()  # [in]
+    dead = diagonal == 0
+    mean = diagonal[~dead].mean()
+    return hessian + torch.diag(damping * mean + mean * dead)
+
+
+def with_damping_cases(generator):
+    half_dead = hessian(generator, 5)
+    half_dead[[1, 3]] = 0
+    half_dead[:, [1, 3]] = 0
+    return [(half_dead, 0.01), (H, 0.01), (hessian(generator, 4), 0.5), (half_dead, 0.0)]
+
+
+def damped_by_a_constant(hessian, damping):
+    dead = hessian.diagonal() == 0
+    return hessian + torch.diag(damping + hessian.diagonal()[~dead].mean() * dead)
+
+
+def damped_in_proportion(hessian, damping):
+    diagonal = hessian.diagonal()
+    dead = diagonal == 0
+    mean = diagonal[~dead].mean()
+    return hessian + torch.diag(damping * torch.where(dead, mean, diagonal) + mean * dead)
+
+
+def damped_everywhere(hessian, damping):
+    dead = hessian.diagonal() == 0
+    mean = hessian.diagonal()[~dead].mean()
+    return hessian + damping * mean + torch.diag(mean * dead)
+
+
+def damped_with_the_dead_in_the_mean(hessian, damping):
+    dead = hessian.diagonal() == 0
+    mean = hessian.diagonal().mean()
+    return hessian + torch.diag(damping * mean + mean * dead)
+
+
+def damped_without_the_dead(hessian, damping):
+    diagonal = hessian.diagonal()
+    mean = diagonal[diagonal != 0].mean()
+    return hessian + damping * mean * torch.eye(len(hessian))
+
+
+def damped_as_in_the_notebook(hessian, damping):
+    return hessian + damping * hessian.diagonal().mean() * torch.eye(len(hessian))
+
+
+def damped_only_the_dead(hessian, damping):
+    dead = hessian.diagonal() == 0
+    mean = hessian.diagonal()[~dead].mean()
+    return hessian + torch.diag((1 + damping) * mean * dead)
 
 
 EXERCISES = [
@@ -305,6 +326,10 @@ EXERCISES = [
                 divided_by_the_root,
                 "you divided by the root of [H^-1]_qq. The root belongs to the Cholesky factor; here it is the entry "
                 "itself.",
+            ),
+            Misconception(
+                multiplied_by_the_entry,
+                "you multiplied by [H^-1]_qq. The move has to end where the removed weight is zero: divide by it.",
             ),
             Misconception(the_move_alone, "what you return is the move. The row after the move is wanted."),
             Misconception(the_price, "what you return is the error that is left. The repaired row is wanted."),
@@ -358,46 +383,6 @@ EXERCISES = [
     ),
     Exercise(
         key="05.3",
-        title="a Hessian that can be inverted",
-        cases=with_damping_cases,
-        solution=with_damping,
-        misconceptions=[
-            Misconception(
-                damped_by_a_constant,
-                "you added the damping itself. H grows with the number of tokens and the size of the features, so it is "
-                "given as a share of the mean of the diagonal.",
-            ),
-            Misconception(
-                damped_in_proportion,
-                "each feature is damped in proportion to its own diagonal entry. It is the small ones that need support: "
-                "all get the same share of the mean.",
-            ),
-            Misconception(
-                damped_everywhere,
-                "you added to every entry of the matrix. That makes all features more alike, which is the opposite of "
-                "what is needed: only the diagonal grows.",
-            ),
-            Misconception(
-                damped_with_the_dead_in_the_mean,
-                "the dead features are counted in the mean and make it too small. Take the mean over those that live.",
-            ),
-            Misconception(
-                damped_without_the_dead,
-                "the dead features get nothing of their own. With damping 0 the matrix is still singular; give each of "
-                "them the mean as well.",
-            ),
-            Misconception(
-                damped_only_the_dead,
-                "only the dead features are supported. The living ones may be nearly copies of each other: all are damped.",
-            ),
-        ],
-        hints=(
-            "First the mean of the entries of the diagonal that are not zero. Then two things to add to the diagonal.",
-            "hessian + torch.diag(damping * mean + mean * dead), with dead = hessian.diagonal() == 0.",
-        ),
-    ),
-    Exercise(
-        key="05.4",
         title="Wanda's mask, chosen on the way",
         cases=iterative_wanda_cases,
         solution=iterative_wanda,
@@ -427,6 +412,11 @@ EXERCISES = [
                 "the diagonal of H holds the squared norms. The score takes the norm: the root is missing.",
             ),
             Misconception(
+                repair_divided_by_the_square,
+                "you divided by the squared pivot. That goes with a row of the inverse; a row of the factor holds one pivot "
+                "already, so the error is divided by U_jj once.",
+            ),
+            Misconception(
                 repair_within_the_block,
                 "the repair stops at the end of the block. The columns of all later blocks move as well.",
             ),
@@ -438,5 +428,50 @@ EXERCISES = [
             "block one by one, each moving everything to its right.",
         ),
         tolerance=1e-4,
+    ),
+    Exercise(
+        key="05.4",
+        title="a Hessian that can be inverted",
+        cases=with_damping_cases,
+        solution=with_damping,
+        misconceptions=[
+            Misconception(
+                damped_by_a_constant,
+                "you added the damping itself. H grows with the number of tokens and the size of the features, so it is "
+                "given as a share of the mean of the diagonal.",
+            ),
+            Misconception(
+                damped_in_proportion,
+                "each feature is damped in proportion to its own diagonal entry. It is the small ones that need support: "
+                "all get the same share of the mean.",
+            ),
+            Misconception(
+                damped_everywhere,
+                "you added to every entry of the matrix. That makes all features more alike, which is the opposite of "
+                "what is needed: only the diagonal grows.",
+            ),
+            Misconception(
+                damped_with_the_dead_in_the_mean,
+                "the dead features are counted in the mean and make it too small. Take the mean over those that live.",
+            ),
+            Misconception(
+                damped_without_the_dead,
+                "the dead features get nothing of their own. With damping 0 the matrix is still singular; give each of "
+                "them the mean as well.",
+            ),
+            Misconception(
+                damped_as_in_the_notebook,
+                "this is the notebook's own `damped`, which knows no dead features: they are left out of the mean, and get "
+                "something of their own.",
+            ),
+            Misconception(
+                damped_only_the_dead,
+                "only the dead features are supported. The living ones may be nearly copies of each other: all are damped.",
+            ),
+        ],
+        hints=(
+            "First the mean of the entries of the diagonal that are not zero. Then two things to add to the diagonal.",
+            "hessian + torch.diag(damping * mean + mean * dead), with dead = hessian.diagonal() == 0.",
+        ),
     ),
 ]
