@@ -27,7 +27,7 @@ from wanda.course.publish import INSTALL
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "colab"
-WANTED, REQUIRED, PROFILE = ("00", "04"), ("00",), "ci"
+WANTED, REQUIRED, PROFILE = ("00", "04"), ("00", "04"), "ci"
 PREINSTALLED = ("pip>=24.1", "torch", "numpy", "matplotlib", "ipykernel", "ipywidgets")  # an older pip refuses git+file
 HIDDEN = ("PYTHONPATH", "PYTHONHOME", "WANDA_CACHE", "WANDA_DATA")  # with these the checkout would shine through
 WITNESS = """import json, sys

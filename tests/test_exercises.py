@@ -97,6 +97,15 @@ def test_an_answer_of_the_wrong_kind_is_named(exercise, say):
     assert "'an answer' (str)" in said
 
 
+def test_hooks_that_are_left_behind_are_noticed(say):
+    def forgetful(block, batches, masks):
+        for layer in block:
+            layer.register_forward_pre_hook(lambda layer, args: None)
+        return exercises.EXERCISES["04.1"].solution(block, batches, masks)
+
+    assert "leaves hooks behind in 'block'" in say(forgetful, "04.1")
+
+
 @pytest.mark.parametrize("exercise", EVERY, ids=keys)
 def test_the_cases_are_the_same_every_time_and_do_not_touch_the_global_generator(exercise):
     state = torch.get_rng_state()

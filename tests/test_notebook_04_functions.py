@@ -19,7 +19,8 @@ WALK = "04_prune_llama"
 def walking():
     """The functions of the walk, each from its own cell."""
     known = {"wanda": wanda, "suppress": suppress}
-    known["linears"] = cell_definition(WALK, "linears")
+    for name in ("linears", "blocks_of"):
+        known[name] = cell_definition(WALK, name)
     for name in ("inputs_of_first_block", "norms_of", "prune_block", "walk"):
         known[name] = cell_function(WALK, name, **known)
     return known
@@ -27,6 +28,16 @@ def walking():
 
 def weights(model):
     return {layer.name: layer.weight.clone() for block in find_blocks(model) for layer in block.layers}
+
+
+def test_the_blocks_of_notebook_04_are_those_that_the_module_finds(walking, model):
+    assert walking["blocks_of"](model) is model.model.layers
+    ours = [
+        f"model.layers.{index}.{name}"
+        for index, block in enumerate(walking["blocks_of"](model))
+        for name in walking["linears"](block)
+    ]
+    assert ours == [layer.name for block in find_blocks(model) for layer in block.layers]
 
 
 @pytest.mark.parametrize("sparsity", [0.25, 0.5, 0.7])

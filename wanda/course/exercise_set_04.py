@@ -188,12 +188,13 @@ def streamed_peak(blocks, embedding, itemsize):
 def streamed_peak_cases(generator):
     llama = [(4096, 4096)] * 4 + [(11008, 4096)] * 2 + [(4096, 11008)]
     even, uneven = [[(8, 8), (16, 8)]] * 3, [[(8, 8), (8, 8)], [(40, 8), (8, 40)], [(8, 8), (24, 8)]]
-    many = [[(8, 8)] * 40, [(8, 8)] * 50, [(8, 8)] * 30, [(8, 8)] * 50]
+    many = [[(8, 8)] * count for count in (5, 7, 4, 7)]  # small layers, so that two blocks weigh more than the copies
     return [
         (even, (10, 8), 4),
         (even, (1000, 8), 4),
         ([llama] * 32, (32000, 4096), 2),
         (uneven, (10, 8), 2),
+        (uneven, (1000, 8), 2),
         (many, (10, 8), 4),
         (many, (100, 8), 2),
     ]
@@ -232,6 +233,15 @@ def peak_without_copies(blocks, embedding, itemsize):
 def peak_without_reading_ahead(blocks, embedding, itemsize):
     masks = max(itemsize * _numbers(block) + 16 * max(_numbers([shape]) for shape in block) for block in blocks)
     return max(itemsize * (_numbers([embedding]) + _numbers(blocks[0])), masks)
+
+
+def peak_of_the_largest_twice(blocks, embedding, itemsize):
+    return max(streamed_peak(blocks, embedding, itemsize), 2 * itemsize * max(map(_numbers, blocks)))
+
+
+def peak_with_embedding_for_all(blocks, embedding, itemsize):
+    largest = itemsize * (_numbers([embedding]) + max(map(_numbers, blocks)))
+    return max(streamed_peak(blocks, embedding, itemsize), largest)
 
 
 def peak_without_embedding(blocks, embedding, itemsize):
@@ -401,6 +411,15 @@ EXERCISES = [
             Misconception(
                 peak_without_reading_ahead,
                 "the moment in which the next block is read is missing: then two neighbours are in memory.",
+            ),
+            Misconception(
+                peak_of_the_largest_twice,
+                "you took the largest block twice. Only neighbours are in memory together, and the largest two need not "
+                "be neighbours.",
+            ),
+            Misconception(
+                peak_with_embedding_for_all,
+                "you put the embedding beside the largest block. It is needed for the first block only, and gone after that.",
             ),
             Misconception(
                 peak_without_embedding,

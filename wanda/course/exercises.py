@@ -78,6 +78,8 @@ def _verdict(exercise, function):
     tolerance = exercise.tolerance
     changed = [index for outcome in got for index in outcome.changed]
     if changed:
+        if isinstance(cases[0][changed[0]], torch.nn.Module):
+            return f"✘ {exercise.key}: your function leaves hooks behind in {names[changed[0]]!r}. Remove each handle."
         return _wrapped(
             f"✘ {exercise.key}: your function changes its argument {names[changed[0]]!r} in place; whoever called it "
             "still needs the old values. Make a new tensor."
@@ -134,6 +136,8 @@ def _unchanged(now, before):
         return now.shape == before.shape and torch.equal(torch.nan_to_num(now), torch.nan_to_num(before))
     if type(before) in (list, tuple):
         return len(now) == len(before) and all(map(_unchanged, now, before))
+    if isinstance(before, torch.nn.Module):
+        return not any(module._forward_pre_hooks or module._forward_hooks for module in now.modules())
     return not isinstance(before, (bool, int, float, str, dict)) or now == before
 
 

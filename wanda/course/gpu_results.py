@@ -1,0 +1,39 @@
+"""What a GPU has measured, from results/gpu.json, where `benchmarks/gpu.py` has been run on one."""
+
+import json
+
+import pandas
+
+from ..assets import CHECKOUT
+
+COLUMNS = {"run": "run", "seconds": "seconds", "peak_gib": "peak memory (GiB)"}
+PHASES = ("read", "capture", "statistics", "select", "recompute", "write")  # in seconds; "read" and "write": streamed
+
+
+def record(folder=CHECKOUT):
+    """The content of results/gpu.json, a dict; None where there is no such file, and nothing has been measured.
+
+    Args:
+        folder: of the repository; None where the package is installed without it.
+    """
+    file = folder / "results" / "gpu.json" if folder else None
+    return json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else None
+
+
+def caption(content):
+    """A sentence that says what was measured, and on what. Raises: ValueError if it was not measured on a GPU."""
+    machine, model = content["machine"], content["model"]
+    if not machine["gpu"]:
+        raise ValueError(f"results/gpu.json was measured on {machine['processor']}, which is no GPU; measure it again")
+    shape = f"{model['blocks']} blocks of width {model['hidden']} and {model['intermediate']}"
+    return (
+        f"Measured on one {machine['gpu']}, {content['date']}: {model['weights']} weights in {model['dtype']}, {shape}; "
+        f"{content['calibration']}."
+    )
+
+
+def table(content):
+    """The runs, a row each: pandas DataFrame with seconds, peak memory of the GPU in GiB, and seconds per phase."""
+    frame = pandas.DataFrame(content["rows"]).rename(columns=COLUMNS)
+    phases = [phase for phase in PHASES if phase in frame]
+    return frame.set_index("run")[["seconds", "peak memory (GiB)", *phases]].astype(float).round(1)
