@@ -90,6 +90,10 @@ def chance_counted_twice(sparsity_a, sparsity_b):
     return sparsity_a * sparsity_b / (sparsity_a + sparsity_b)
 
 
+def chance_as_if_equal(sparsity_a, sparsity_b):
+    return sparsity_a * sparsity_b / (2 * sparsity_a - sparsity_a**2)
+
+
 def chance_at_best(sparsity_a, sparsity_b):
     return min(sparsity_a, sparsity_b) / max(sparsity_a, sparsity_b)
 
@@ -131,6 +135,10 @@ def mixed_norm_cases(generator):
 
 def mixed_norms_themselves(norm_a, tokens_a, norm_b, tokens_b, share):
     return share * norm_a / tokens_a**0.5 + (1 - share) * norm_b / tokens_b**0.5
+
+
+def mixed_norms_as_they_are(norm_a, tokens_a, norm_b, tokens_b, share):
+    return share * norm_a + (1 - share) * norm_b
 
 
 def mixed_without_tokens(norm_a, tokens_a, norm_b, tokens_b, share):
@@ -287,6 +295,11 @@ EXERCISES = [
                 "once to have the union.",
             ),
             Misconception(
+                chance_as_if_equal,
+                "this is the union of two masks of the first sparsity. For unequal ones it is sparsity_a + sparsity_b, less "
+                "what both prune.",
+            ),
+            Misconception(
                 chance_at_best,
                 "this is the best case, one mask inside the other. Random masks know nothing of each other.",
             ),
@@ -324,6 +337,11 @@ EXERCISES = [
             Misconception(
                 mixed_norms_themselves,
                 "you mixed the norms. Squares are what add up over tokens: mix the squares, and take the root at the end.",
+            ),
+            Misconception(
+                mixed_norms_as_they_are,
+                "you mixed the norms as they are. They grow with the number of tokens, and it is their squares that add up: "
+                "take each norm's square per token, mix those, and take the root at the end.",
             ),
             Misconception(
                 mixed_without_tokens,
