@@ -37,11 +37,11 @@ class Rules:
     model: str = "smollm2"
     sparsity: float = 0.5
     calibration: str = "news"
-    samples: int = 6
+    samples: int = 4
     length: int = 512
     sets: int = 3
     evaluation: str = "wikipedia"
-    windows: int = 6
+    windows: int = 4
     window: int = 512
 
 
