@@ -41,7 +41,7 @@ class Rules:
     length: int = 512
     sets: int = 3
     evaluation: str = "wikipedia"
-    windows: int = 4
+    windows: int = 3
     window: int = 512
 
 
