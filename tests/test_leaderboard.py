@@ -2,7 +2,7 @@
 
 import json
 import re
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import pytest
@@ -12,10 +12,10 @@ from conftest import VOCABULARY, tiny
 import wanda
 from wanda.blocks import find_blocks
 from wanda.comparison import restoring
-from wanda.course import exercises, leaderboard, leaks
+from wanda.course import exercises, leaderboard, leaks, standings
 from wanda.text import eval_tokens as the_loader
 
-RULES = leaderboard.Rules(model="tiny", samples=2, length=16, seeds=(0, 1), windows=3, window=40)
+RULES = leaderboard.Rules(model="tiny", samples=2, length=16, sets=2, windows=3, window=40)
 WORDS = [f"word{number:02} " for number in range(VOCABULARY)]
 
 
@@ -31,7 +31,7 @@ def ids(seed, *shape):
 
 
 TEXTS = {"open": ids(10, 120), "held_out": ids(11, 120)}
-CALIBRATIONS = {seed: ids(seed, 2, 16) for seed in RULES.seeds}
+CALIBRATIONS = [ids(seed, 2, 16) for seed in range(RULES.sets)]
 STOLEN = TEXTS["held_out"][20:80]  # a global, for those who name it
 PASSAGE = Tokenizer().decode(STOLEN.tolist())
 
@@ -66,7 +66,7 @@ def test_an_entry_holds_what_pruning_and_measuring_by_hand_give(bench):
     before = weights(bench.model)
     entry = leaderboard.judge("by hand", bench, score)
     assert unchanged(bench.model, before)
-    for index, windows in enumerate(CALIBRATIONS.values()):
+    for index, windows in enumerate(CALIBRATIONS):
         with restoring(bench.model):
             wanda.prune(bench.model, windows, propagate="dense", progress=False)
             assert entry["sparsity"][index] == wanda.sparsity(bench.model) == 0.5
@@ -94,7 +94,7 @@ def test_prepare_is_given_the_dense_model_and_the_calibration_windows_of_each_se
 
     leaderboard.judge("prepared", bench, prepare=prepare)
     assert [sparsity for sparsity, _ in seen] == [0, 0]
-    assert all(torch.equal(*pair) for pair in zip([windows for _, windows in seen], CALIBRATIONS.values(), strict=True))
+    assert all(torch.equal(*pair) for pair in zip([windows for _, windows in seen], CALIBRATIONS, strict=True))
 
 
 def test_sparsity_may_be_shared_out_as_long_as_the_total_keeps_to_the_rules(bench):
@@ -111,24 +111,46 @@ def doubling(weight, input_norm):
 
 
 def retraining(model, calibration):
-    layers(model)[0].module.weight.data[0] += 1
+    model.get_input_embeddings().weight.data += 1
+    for layer in layers(model):
+        layer.module.weight.data *= -3
     return {"method": score}
 
 
 @pytest.mark.parametrize("metric", [{"method": doubling}, {"prepare": retraining}], ids=["score", "prepare"])
-def test_a_metric_that_changes_weights_is_refused_and_they_are_put_back(bench, metric):
+def test_a_metric_that_changes_weights_is_judged_by_its_choice_alone(bench, metric):
+    """The weights that it keeps are the dense model's, and the model is dense again afterwards."""
     before = weights(bench.model)
-    with pytest.raises(ValueError, match=r"'repair' changes weights of model\.layers\.0\.\S+ that it keeps"):
-        leaderboard.judge("repair", bench, **metric)
+    entry = leaderboard.judge("repair", bench, **metric)
+    assert unchanged(bench.model, before)
+    for windows, *found in zip(CALIBRATIONS, *entry["perplexity"].values(), strict=True):
+        with restoring(bench.model):
+            retraining(bench.model, windows) if "prepare" in metric else None
+            wanda.prune(bench.model, windows, method=metric.get("method", score), propagate="dense", progress=False)
+            masks = [layer.weight == 0 for layer in layers(bench.model)]
+        for parameter, weight in zip(bench.model.parameters(), before, strict=True):
+            parameter.data.copy_(weight)
+        with restoring(bench.model):
+            for layer, mask in zip(layers(bench.model), masks, strict=True):
+                layer.replace(layer.weight.masked_fill(mask, 0))
+            assert found == [wanda.perplexity(bench.model, text, RULES.window) for text in TEXTS.values()]
+
+
+def test_the_model_is_dense_again_after_a_metric_that_fails(bench):
+    def failing(model, calibration):
+        retraining(model, calibration)
+        raise ArithmeticError("no score today")
+
+    before = weights(bench.model)
+    with pytest.raises(ArithmeticError, match="no score today"):
+        leaderboard.judge("failing", bench, prepare=failing)
     assert unchanged(bench.model, before)
 
 
-@pytest.mark.parametrize(
-    "options", [{}, score, {"method": score, "pattern": "2:4"}, {"method": score, "update": "obs"}]
-)
+@pytest.mark.parametrize("options", [{"pattern": "2:4"}, {"update": "obs"}, {"propagate": "pruned"}])
 def test_prepare_may_choose_method_group_and_sparsity_only(bench, options):
-    with pytest.raises(ValueError, match=r"prepare of 'x' must return a dict with 'method' .*; got"):
-        leaderboard.judge("x", bench, prepare=lambda model, calibration: options)
+    with pytest.raises(ValueError, match=rf"'x' chooses \['{next(iter(options))}'\]; it may choose"):
+        leaderboard.judge("x", bench, prepare=lambda model, calibration: {"method": score} | options)
 
 
 def test_either_method_or_prepare(bench):
@@ -147,7 +169,7 @@ def test_set_up_loads_what_the_rules_say_and_the_texts_do_not_overlap(monkeypatc
     assert torch.equal(torch.cat([found.texts["open"], found.texts["held_out"]]), stream[:240])
     assert found.dense["open"] == wanda.perplexity(found.model, stream[:120], 40)
     with pytest.raises(ValueError, match="'wikipedia' has 250 tokens; two texts of 160 tokens are needed"):
-        leaderboard.set_up(leaderboard.Rules(windows=4, window=40, seeds=()))
+        leaderboard.set_up(leaderboard.Rules(windows=4, window=40, sets=0))
 
 
 # Keeping and comparing --------------------------------------------------------------------------------------------------
@@ -155,33 +177,43 @@ def test_set_up_loads_what_the_rules_say_and_the_texts_do_not_overlap(monkeypatc
 
 def test_an_entry_survives_its_file_and_names_no_folder(bench, tmp_path):
     entry = leaderboard.judge("My metric, no. 2!", bench, score)
-    file = leaderboard.write(entry, tmp_path / "entries")
+    file = standings.write(entry, tmp_path / "entries")
     assert file.name == "my-metric-no-2.json"
-    assert leaderboard.read(tmp_path / "entries", RULES) == [entry]
-    assert leaderboard.read(tmp_path / "entries", leaderboard.Rules()) == []  # judged under other rules
+    assert standings.read(tmp_path / "entries", entry) == [entry]
+    assert standings.read(tmp_path / "entries", entry | {"rules": entry["rules"] | {"windows": 4}}) == []
+    assert standings.read(tmp_path / "entries", entry | {"provenance": {"data_sha256": {}}}) == []
     assert str(tmp_path) not in file.read_text()
     assert not re.search(r"/(root|home|tmp|Users)/", file.read_text())
-    assert set(entry["provenance"]["data_sha256"]) == {"calibration 0", "calibration 1", "open", "held_out"}
-    assert json.loads(file.read_text())["rules"]["seeds"] == [0, 1]
+    assert set(entry["provenance"]["data_sha256"]) == {"calibration_0", "calibration_1", "open", "held_out"}
+    assert json.loads(file.read_text())["rules"]["sets"] == 2
 
 
-def entry(name, opened, held_out, rules="the rules"):
-    return {"name": name, "rules": rules, "perplexity": {"open": opened, "held_out": held_out}}
+def test_an_entry_takes_the_place_of_the_one_before_it(tmp_path):
+    for value in (1.0, 2.0):
+        file = standings.write({"name": "mine", "value": value}, tmp_path)
+    assert json.loads(file.read_text()) == {"name": "mine", "value": 2.0}
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def entry(name, opened, held_out, rules="the rules", data="the texts"):
+    perplexity = {"open": opened, "held_out": held_out}
+    return {"name": name, "rules": rules, "perplexity": perplexity, "provenance": {"data_sha256": data}}
 
 
 def test_entries_are_compared_pair_by_pair():
-    found = leaderboard.against(entry("a", [20.0, 80.0], [30.0, 30.0]), entry("b", [40.0, 40.0], [40.0, 30.0]))
+    found = standings.against(entry("a", [20.0, 80.0], [30.0, 30.0]), entry("b", [40.0, 40.0], [40.0, 30.0]))
     assert found["open"] == pytest.approx(1.0)
     assert found["held_out"] == pytest.approx(0.75**0.5)
     assert found["gap"] == pytest.approx(0.75**0.5)
     assert (found["wins"], found["pairs"]) == (2, 4)  # level is not won
-    with pytest.raises(ValueError, match="'a' and 'b' were judged under different rules"):
-        leaderboard.against(entry("a", [1.0], [1.0], "others"), entry("b", [1.0], [1.0]))
+    for other in ({"rules": "others"}, {"data": "others"}):
+        with pytest.raises(ValueError, match="'a' and 'b' were judged under different rules or on other texts"):
+            standings.against(entry("a", [1.0], [1.0], **other), entry("b", [1.0], [1.0]))
 
 
 def test_the_exercise_on_pairs_is_what_the_leaderboard_does():
     ours, baseline = [20.0, 90.0, 31.0], [40.0, 40.0, 32.0]
-    found = leaderboard.against(entry("a", ours, ours), entry("b", baseline, baseline))
+    found = standings.against(entry("a", ours, ours), entry("b", baseline, baseline))
     ratio, wins = exercises.EXERCISES["11.1"].solution(torch.tensor(ours), torch.tensor(baseline))
     assert found["open"] == found["held_out"] == pytest.approx(float(ratio))
     assert found["wins"] == 2 * int(wins)
@@ -189,9 +221,9 @@ def test_the_exercise_on_pairs_is_what_the_leaderboard_does():
 
 def test_the_table_is_sorted_by_the_held_out_text():
     entries = [entry("a", [20.0, 30.0], [40.0, 60.0]), entry("b", [40.0, 40.0], [20.0, 22.0])]
-    table = leaderboard.table(entries, entries[0])
+    table = standings.table(entries, entries[0])
     assert list(table.index) == ["b", "a"]
-    assert list(table.loc["a", ["open", "open from", "open to", "held_out"]]) == [25, 20, 30, 50]
+    assert list(table.loc["a", ["open", "open ratio", "held_out", "held_out ratio"]]) == [25, 1, 50, 1]
     assert table.loc["a", "won"] == "0 of 4"
     assert table.loc["b", "won"] == "2 of 4"
 
@@ -251,6 +283,31 @@ class Namer:
         return weight.abs() * len(STOLEN)
 
 
+class Owner:
+    hidden = STOLEN
+
+    def __call__(self, weight, input_norm):
+        return weight.abs() * len(self.hidden)
+
+
+def attributed(weight, input_norm):
+    return weight.abs()
+
+
+attributed.hidden = STOLEN
+
+
+@lru_cache
+def decorated(weight, input_norm, hidden=STOLEN):
+    return weight.abs()
+
+
+def imports(weight, input_norm):
+    from wanda.text import eval_tokens
+
+    return weight.abs() * len(eval_tokens(None, "wikipedia"))
+
+
 CHEATS = {
     "a global": names_a_global,
     "a global in a comprehension": names_it_inside,
@@ -265,11 +322,18 @@ CHEATS = {
     "a list": encloses(STOLEN.tolist()),
     "an array": encloses(STOLEN.numpy().astype(np.uint16)),
     "floats": encloses(STOLEN.to(torch.bfloat16)),
-    "hidden among others": encloses(torch.cat([ids(5, 500), STOLEN[:32], ids(6, 500)])),
+    "hidden among others": encloses(torch.cat([ids(5, 500), TEXTS["held_out"][32:64], ids(6, 500)])),
+    "from any place on": encloses(TEXTS["open"][23 : 23 + 63]),
+    "a set of tuples": encloses({tuple(STOLEN.tolist())}),
     "a partial": partial(has_a_default, hidden=STOLEN),
     "an object": Holder(STOLEN),
     "a method": Holder(STOLEN).method,
     "an object's call": Namer(),
+    "an attribute of a class": Owner(),
+    "an attribute of a function": attributed,
+    "a decorated function": decorated,
+    "a bound method of a library": encloses(STOLEN.tolist().count),
+    "imported inside": imports,
     "the bench itself": encloses(leaderboard.Bench(RULES, None, None, CALIBRATIONS, TEXTS, {})),
 }
 
@@ -294,22 +358,16 @@ def test_the_score_that_prepare_makes_is_searched_too(bench):
         leaderboard.judge("late", bench, prepare=unpacks)
 
 
-def with_an_empty_cell():
-    def metric(weight, input_norm):
-        return weight.abs() * later
-
-    for later in ():  # noqa: B007 (never: the cell of `later` stays empty)
-        pass
-    return metric
-
-
 INNOCENT = {
     "a score": score,
-    "calibration windows": encloses(CALIBRATIONS[0]),
-    "fewer tokens than tell a text": encloses(torch.cat([STOLEN[:31], ids(7, 31)])),
+    "calibration windows": encloses(CALIBRATIONS),
+    "fewer tokens than tell a text": encloses(torch.cat([TEXTS["open"][32:63], ids(7, 31)])),
     "weights": encloses(torch.randn(50, 50, generator=torch.Generator().manual_seed(0))),
     "no numbers": encloses(torch.full((50,), torch.nan)),
-    "an empty cell": with_an_empty_cell(),
+    "infinite numbers": encloses(torch.full((50,), torch.inf)),
+    "numbers too large for tokens": encloses([2**80] * 40),
+    "masks": encloses(TEXTS["open"] > 5),
+    "libraries": encloses([wanda, torch, np, tiny().forward]),
     "a circle": Holder(None),
 }
 INNOCENT["a circle"].hidden["itself"] = INNOCENT["a circle"]
@@ -346,8 +404,8 @@ def test_a_laundered_text_is_not_found_by_the_search_but_by_the_held_out_text(be
     cheat = laundered(bench.model, TEXTS["open"], strength=1e4)
     assert leaks.find(cheat, list(TEXTS.values())) == []
     honest = leaderboard.judge("honest", bench, "wanda")
-    found = leaderboard.against(leaderboard.judge("cheat", bench, cheat), honest)
+    found = standings.against(leaderboard.judge("cheat", bench, cheat), honest)
     assert found["open"] < 0.97
     assert found["gap"] > 1.03
-    mirror = leaderboard.against(leaderboard.judge("m", bench, laundered(bench.model, TEXTS["held_out"], 1e4)), honest)
+    mirror = standings.against(leaderboard.judge("m", bench, laundered(bench.model, TEXTS["held_out"], 1e4)), honest)
     assert mirror["gap"] < 0.97  # the other text, the other way round

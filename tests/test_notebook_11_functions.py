@@ -15,6 +15,13 @@ from wanda.scores import wanda as module_score
 ELEVEN = "11_your_own_metric"
 
 
+def listening(name, model):
+    """A cell's function that listens to the layers of a model."""
+    layers = [layer for block in find_blocks(model) for layer in block.layers]
+    listen = cell_function(ELEVEN, "listen", layers=layers, partial=partial)
+    return cell_function(ELEVEN, name, layers=layers, listen=listen)
+
+
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize(("outputs", "width"), SHAPES)
 def test_relative_importance_is_its_formula(outputs, width, power):
@@ -54,7 +61,7 @@ def test_blocks_of_one_size_get_the_sparsities_of_the_exercise():
 
 
 def test_outliers_are_counted_in_each_block_over_all_its_layers(model, calibration):
-    known = {"wanda": wanda, "find_blocks": find_blocks, "restoring": restoring, "wanda_score": module_score}
+    known = {"find_blocks": find_blocks, "input_norms": listening("input_norms", model), "wanda_score": module_score}
     before = [parameter.clone() for parameter in model.parameters()]
     found = cell_function(ELEVEN, "outlier_shares", **known)(model, calibration, factor=2)
     assert all(torch.equal(*pair) for pair in zip(model.parameters(), before, strict=True))
@@ -77,10 +84,24 @@ def test_moments_are_those_of_the_inputs_themselves(model, calibration):
     layers = [layer for block in find_blocks(model) for layer in block.layers]
     seen = []
     handle = layers[-1].module.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
-    found = cell_function(ELEVEN, "input_moments", layers=layers, partial=partial)(model, calibration)
+    found = listening("input_moments", model)(model, calibration)
     handle.remove()
     tokens = torch.cat(seen).flatten(0, -2)
     assert list(found) == [layer.name for layer in layers]
     mean, variance = found[layers[-1].name]
-    assert torch.allclose(mean.float(), tokens.mean(dim=0), atol=1e-6)
-    assert torch.allclose(variance.float(), tokens.var(dim=0, correction=0), atol=1e-6)
+    assert torch.allclose(mean, tokens.mean(dim=0), atol=1e-6)
+    assert torch.allclose(variance, tokens.var(dim=0, correction=0), atol=1e-6)
+
+
+def test_norms_are_those_that_pruning_hands_to_a_score(model, calibration):
+    found = listening("input_norms", model)(model, calibration)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    norms = []
+    with restoring(model):
+
+        def record(weight, norm):
+            norms.append(norm)
+            return weight.abs()
+
+        wanda.prune(model, calibration, method=record, propagate="dense", progress=False)
+    assert all(torch.allclose(*pair) for pair in zip(found.values(), norms, strict=True))

@@ -59,6 +59,10 @@ def paired_difference(ours, baseline):
     return (ours - baseline).mean(), (ours < baseline).sum()
 
 
+def paired_logarithm(ours, baseline):
+    return (ours / baseline).log().mean(), (ours < baseline).sum()
+
+
 def paired_losses(ours, baseline):
     return paired(ours, baseline)[0], (ours > baseline).sum()
 
@@ -123,6 +127,11 @@ def owl_unweighted(shares, sizes, target, spread):
     return owl_sparsities(shares, torch.ones_like(sizes), target, spread)
 
 
+def owl_not_divided(shares, sizes, target, spread):
+    kept = 2 * spread * (shares - shares.min()) / (shares.max() - shares.min())
+    return target - (kept - (kept * sizes).mean())
+
+
 def owl_half_as_wide(shares, sizes, target, spread):
     return owl_sparsities(shares, sizes, target, spread / 2)
 
@@ -164,8 +173,8 @@ def refine(weight, mask, mean, variance, norm):
 def refine_cases(generator):
     weight = torch.tensor([[0.9, -0.4, 0.1, 0.6], [-0.2, 0.8, 0.3, -0.5], [0.7, 0.05, -0.6, 0.4]])  # [out, in]
     mask = torch.tensor([[0, 1, 0, 1], [1, 0, 0, 1], [0, 1, 0, 1]]).bool()
-    toy = weight, mask, torch.tensor([0.1, 0.5, -2.0, 0.3]), torch.tensor([1.0, 0.5, 4.0, 0.2])
-    cases = [(*toy, torch.tensor([3.5, 3.0, 9.8, 1.9]))]
+    toy = weight, mask, torch.tensor([0.5, -0.4, -0.2, 0.3]), torch.tensor([0.5, 0.25, 4.0, 0.1])
+    cases = [(*toy, torch.tensor([1.0, 2.0, 8.0, 0.5]))]  # the first row changes, the others do not
     for outputs, width in ((8, 6), (12, 16), (10, 16)):
         weight, mean = normal(generator, outputs, width), normal(generator, width)
         variance = 0.1 + 2 * torch.rand(width, generator=generator)
@@ -233,6 +242,17 @@ def refine_grows_only(weight, mask, mean, variance, norm):
     return _refined(weight, mask, mean, norm, grow=lambda _, towards: towards / variance, prune=False)
 
 
+def refine_prunes_the_same_sign(weight, mask, mean, variance, norm):
+    def cost(parts, towards):
+        return (weight.abs() * norm).masked_fill(towards <= 0, torch.inf)
+
+    return _refined(weight, mask, mean, norm, grow=lambda _, towards: towards / variance, cost=cost, always=True)
+
+
+def refine_nothing(weight, mask, mean, variance, norm):
+    return mask
+
+
 def refine_turned_mask(weight, mask, mean, variance, norm):
     return ~refine(weight, ~mask, mean, variance, norm)
 
@@ -272,6 +292,10 @@ EXERCISES = [
             Misconception(
                 paired_difference,
                 "this is a mean difference. In a ratio, a text that is hard for all does not count more.",
+            ),
+            Misconception(
+                paired_logarithm,
+                "this is the mean of the logarithms, where level is 0. Take the exponential of it to get back to a ratio.",
             ),
             Misconception(paired_losses, "you counted the pairs that were lost. A lower perplexity is the better one."),
         ],
@@ -320,6 +344,10 @@ EXERCISES = [
                 owl_unweighted,
                 "your sparsities have the right plain mean, but blocks differ in size: the mean must be weighted by it, "
                 "or the model as a whole misses the target.",
+            ),
+            Misconception(
+                owl_not_divided,
+                "a mean weighted by size is divided by the sum of the sizes, not by the number of blocks.",
             ),
             Misconception(
                 owl_half_as_wide,
@@ -373,6 +401,12 @@ EXERCISES = [
                 refine_prunes_the_dearest,
                 "you pruned the kept weight with the largest score. It is the smallest that should go.",
             ),
+            Misconception(
+                refine_prunes_the_same_sign,
+                "you pruned a weight whose part has the sign of the error. Without it the output has lost even more: what "
+                "goes must have the opposite sign.",
+            ),
+            Misconception(refine_nothing, "this is the mask you were given: no row has changed."),
             Misconception(
                 refine_error_of_the_kept,
                 "your error sums the parts of the kept weights. What the output has lost is the sum over the pruned ones.",

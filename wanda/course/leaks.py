@@ -1,13 +1,12 @@
 """What a metric can reach that it must not know: the text it is judged by. A search through Python objects, no proof.
 
-A function carries more than its arguments: variables of the function around it, defaults, and the globals it names.
-`find` follows these, and whatever they hold, and reports tokens or passages of the evaluation text, and the function
-that loads it. What was computed from the text elsewhere (a gradient, a mask) looks like any other tensor and is not
-found; neither is a file read in the function.
+A function carries more than its arguments: the variables of the function around it, its defaults, the globals that it
+names, and whatever all these hold. `find` follows them, and reports pieces of the evaluation text and the function that
+loads it. It does not find what was computed from the text elsewhere (a gradient or a mask looks like any other tensor),
+a text in another order or encoding, a file read by the function, or what lies in a module that the function names.
 """
 
-import dataclasses
-import functools
+import inspect
 import sys
 import types
 
@@ -19,8 +18,14 @@ from ..text import eval_tokens
 RUN = 32  # consecutive token ids; two different documents hardly share as many
 PASSAGE = 100  # characters
 LIBRARIES = {"torch", "transformers", "numpy", "pandas", "matplotlib", "tqdm", "wanda"} | sys.stdlib_module_names
-MULTIPLIERS = np.cumprod(np.full(RUN, 6364136223846793005, dtype=np.uint64))  # powers of an odd number, modulo 2^64
-SEQUENCES = (list, tuple, set, frozenset)
+CARRIERS = (
+    "__func__",
+    "__self__",
+    "__wrapped__",
+    "func",
+    "args",
+    "keywords",
+)  # of methods, decorated functions, partials
 
 
 def find(function, texts, strings=()):
@@ -28,8 +33,9 @@ def find(function, texts, strings=()):
 
     Args:
         function: what is to be judged: a function, method, partial or callable object.
-        texts: the evaluation texts, each a LongTensor [n].
-        strings: the same as strings, if strings are to be searched as well.
+        texts: the evaluation texts, each a LongTensor [n]. They are cut into pieces of `RUN` ids, and each piece is looked
+            for; so whoever holds 2 * RUN - 1 consecutive ids is found for certain.
+        strings: the same as strings, if strings are to be searched as well, in pieces of `PASSAGE` characters.
 
     Returns: list of sentences, one per finding; empty if nothing was found.
 
@@ -39,47 +45,44 @@ def find(function, texts, strings=()):
         raise TypeError(f"a metric must be callable, got {type(function).__name__}")
     if min(map(len, texts)) < RUN:
         raise ValueError(f"an evaluation text needs at least {RUN} tokens to be recognised, got {min(map(len, texts))}")
-    known = np.concatenate([_fingerprints(_whole_numbers(text)) for text in texts])
+    runs = [piece.tobytes() for text in texts for piece in _pieces(_ids(text), RUN)]
+    passages = [piece for string in strings for piece in _pieces(string, PASSAGE)]
     findings = []
     for thing, path in _reachable(function):
-        if thing is eval_tokens or "eval_tokens" in _names(thing) - set(getattr(thing, "__globals__", ())):
+        if thing is eval_tokens or (_is_own_function(thing) and "eval_tokens" in _names(thing.__code__)):
             findings.append(f"{path} loads the evaluation text (eval_tokens)")
-        ids = _whole_numbers(thing)
-        if ids is not None and np.isin(_fingerprints(ids), known).any():
+        ids = _ids(thing)
+        if ids is not None and any(map(ids.tobytes().__contains__, runs)):
             findings.append(f"{path} holds {RUN} or more consecutive tokens of the evaluation text")
-        if isinstance(thing, str) and any(_share_a_passage(thing, string) for string in strings):
+        if isinstance(thing, str) and any(passage in thing for passage in passages):
             findings.append(f"{path} holds a passage of the evaluation text")
     return findings
 
 
-def _fingerprints(ids):
-    """A 64-bit number for each run of RUN consecutive ids [n] -> [n - RUN + 1]. Equal runs, equal numbers."""
-    return np.lib.stride_tricks.sliding_window_view(ids.astype(np.uint64), RUN) @ MULTIPLIERS
+def _pieces(sequence, size):
+    """A sequence cut into pieces of one size; what is left at the end is dropped."""
+    return [sequence[start : start + size] for start in range(0, len(sequence) - size + 1, size)]
 
 
-def _share_a_passage(string, text):
-    """A common passage of 1.5 times PASSAGE contains a whole piece that starts at a multiple of half of PASSAGE."""
-    starts = range(0, len(string) - PASSAGE + 1, PASSAGE // 2)
-    return any(string[start : start + PASSAGE] in text for start in starts)
-
-
-def _whole_numbers(thing):
-    """Whatever may be token ids, as one row of int64; None if it cannot be."""
-    if isinstance(thing, (list, tuple)) and len(thing) >= RUN and all(isinstance(item, int) for item in thing):
-        return np.asarray(thing, dtype=np.int64)
+def _ids(thing):
+    """Whatever may be token ids, as one row of int64; None if it cannot be. Ids kept as floats are still ids."""
     if isinstance(thing, torch.Tensor):
         thing = thing.detach().cpu()
-        thing = (thing.float() if thing.dtype == torch.bfloat16 else thing).numpy()
-    if not isinstance(thing, np.ndarray) or thing.dtype.kind not in "iuf" or thing.size < RUN:
-        return None
+        thing = (thing.float() if thing.is_floating_point() else thing).numpy()
+    elif not isinstance(thing, np.ndarray):
+        if not isinstance(thing, (list, tuple)) or not all(isinstance(item, int) for item in thing):
+            return None
+        thing = np.asarray(thing)
     row = thing.reshape(-1)
-    if row.dtype.kind == "f" and not (_all_whole(row[:1000]) and _all_whole(row)):
-        return None  # ids kept as floats are still ids; weights and gradients are no whole numbers
-    return np.ascontiguousarray(row, dtype=np.int64)
+    if (
+        row.dtype.kind not in "iuf" or not _are_whole(row[:1000]) or not _are_whole(row)
+    ):  # the first look is a quick one
+        return None
+    return row.astype(np.int64)
 
 
-def _all_whole(row):
-    return bool(np.isfinite(row).all() and (row == row.round()).all())
+def _are_whole(row):
+    return bool((np.abs(row) < 2**31).all() and (row == np.trunc(row)).all())  # never true of NaN
 
 
 def _reachable(function):
@@ -94,52 +97,37 @@ def _reachable(function):
 
 
 def _parts(thing):
-    """(name, object) of what an object leads to. Libraries and modules are not entered."""
-    if isinstance(thing, types.FunctionType) and not _of_a_library(thing):
-        yield from zip(thing.__code__.co_freevars, _contents(thing.__closure__ or ()), strict=True)
-        yield from (("a default", value) for value in (thing.__defaults__ or ()))
-        yield from (thing.__kwdefaults__ or {}).items()
-        yield from ((name, thing.__globals__[name]) for name in _names(thing) if name in thing.__globals__)
-    elif isinstance(thing, types.MethodType):
-        yield from (("the method", thing.__func__), ("its object", thing.__self__))
-    elif isinstance(thing, functools.partial):
-        yield from (("the function", thing.func), *(("an argument", value) for value in thing.args))
-        yield from thing.keywords.items()
+    """(name, object) of what an object leads to. Modules, and the functions and classes of libraries, are not entered."""
+    if _is_own_function(thing):
+        yield from zip(
+            thing.__code__.co_freevars, (cell.cell_contents for cell in thing.__closure__ or ()), strict=True
+        )
+        for parameter in inspect.signature(thing, follow_wrapped=False).parameters.values():
+            yield parameter.name, parameter.default
+        names = sorted(_names(thing.__code__))
+        yield from ((name, thing.__globals__[name]) for name in names if name in thing.__globals__)
     elif isinstance(thing, dict):
         yield from ((str(key), value) for key, value in thing.items())
-    elif isinstance(thing, SEQUENCES):
-        yield from (("an item", value) for value in thing if not isinstance(value, (int, float)))
-    elif dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        yield from ((field.name, getattr(thing, field.name)) for field in dataclasses.fields(thing))
-    elif not isinstance(thing, (type, types.ModuleType, torch.Tensor)) and not _of_a_library(type(thing)):
-        yield from vars(thing).items() if hasattr(thing, "__dict__") else ()
-        yield "its call", type(thing).__call__ if callable(thing) else None
+    elif isinstance(thing, (list, tuple, set, frozenset)):
+        yield from (("an item", item) for item in thing if not isinstance(item, (int, float)))
+    elif isinstance(thing, type):
+        yield from () if _of_a_library(thing) else vars(thing).items()
+    elif not isinstance(thing, (types.ModuleType, torch.Tensor)):
+        yield "its class", type(thing)
+    if not isinstance(thing, (types.ModuleType, torch.Tensor, type)):
+        yield from getattr(thing, "__dict__", {}).items()
+        yield from ((name, getattr(thing, name)) for name in CARRIERS if hasattr(thing, name))
 
 
-def _contents(cells):
-    return [cell.cell_contents if _filled(cell) else None for cell in cells]
-
-
-def _filled(cell):
-    """A cell is empty until its variable gets a value; there is no other way to ask."""
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:
-        return False
-    return True
+def _is_own_function(thing):
+    return isinstance(thing, types.FunctionType) and not _of_a_library(thing)
 
 
 def _of_a_library(thing):
     return (getattr(thing, "__module__", None) or "").partition(".")[0] in LIBRARIES
 
 
-def _names(thing):
-    """All names that a function of the learner's uses, those of functions and comprehensions inside it included."""
-    if not isinstance(thing, types.FunctionType) or _of_a_library(thing):
-        return set()
-    names, codes = set(), [thing.__code__]
-    while codes:
-        code = codes.pop()
-        names |= set(code.co_names)
-        codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
-    return names
+def _names(code):
+    """All names that a piece of code uses, functions and comprehensions inside it included."""
+    inner = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    return set(code.co_names).union(*map(_names, inner))
