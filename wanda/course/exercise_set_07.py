@@ -128,11 +128,6 @@ def time_adds_up(tokens, weights, bandwidth, rate):
     return dense / (9 / 8 * weights / bandwidth + tokens * weights / rate)
 
 
-def places_for_free(tokens, weights, bandwidth, rate):
-    dense = max(2 * weights / bandwidth, 2 * tokens * weights / rate)
-    return dense / max(weights / bandwidth, tokens * weights / rate)
-
-
 def the_faster_of_two(tokens, weights, bandwidth, rate):
     dense = min(2 * weights / bandwidth, 2 * tokens * weights / rate)
     return dense / min(9 / 8 * weights / bandwidth, tokens * weights / rate)
@@ -225,8 +220,8 @@ EXERCISES = [
         [
             Misconception(
                 arithmetic_only,
-                "you count operations only, and get 2 whatever happens. With few tokens the units wait for the weights: "
-                "then the bytes decide, and 2:4 has 9/16 of them.",
+                "you get 2 whatever happens: half of the operations, or half of the bytes. With few tokens the units wait for "
+                "the weights, and of their bytes 2:4 keeps 9/16: the places of the kept numbers are read as well.",
             ),
             Misconception(
                 memory_only,
@@ -237,10 +232,6 @@ EXERCISES = [
                 time_adds_up,
                 "you add the time to read to the time to compute. The hardware does both at once, so the longer one "
                 "decides: max, not a sum.",
-            ),
-            Misconception(
-                places_for_free,
-                "you halve the bytes. The places of the kept numbers have to be read as well: 8 + 1 of 16 bits per weight.",
             ),
             Misconception(
                 the_faster_of_two,
