@@ -181,3 +181,34 @@ def test_modules_are_left_alone_outside_the_blocks(pruned, gpu):
     sparse24.convert(pruned)
     assert isinstance(head, nn.Linear)
     assert not any(weight.data_ptr() == head.weight.data_ptr() for weight in gpu)
+
+
+def test_the_speed_benchmark_runs_dry_where_the_cpu_passes_for_a_gpu(gpu, tmp_path):
+    """What it computes is then dense on both sides; it is the script that is tried, not the speed."""
+    import json
+
+    from benchmarks import speed24
+
+    small = "--blocks 2 --hidden 64 --intermediate 96 --heads 4 --tokens 1 8 --batches 1 2 --context 16 --seconds 0.001"
+    speed24.main([*small.split(), "--device", "cpu", "--out", str(tmp_path / "speed24.json")])
+    record = json.loads((tmp_path / "speed24.json").read_text())
+    assert [(row["shape"], row["tokens"]) for row in record["rows"]][:2] == [("64 x 64", 1), ("64 x 64", 8)]
+    assert len(record["rows"]) == 6
+    assert [(row["form"], row["batch"]) for row in record["whole_model"]] == [
+        ("dense", 1),
+        ("dense", 2),
+        ("2:4", 1),
+        ("2:4", 2),
+    ]
+    assert [row["layers_converted"] for row in record["whole_model"]] == [0, 0, 14, 14]
+    assert len(gpu) == 3 + 14
+    assert record["versions"]["torch"]
+
+
+def test_the_speed_benchmark_says_that_there_is_no_gpu(capsys, monkeypatch):
+    from benchmarks import speed24
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        speed24.main([])
+    assert "this PyTorch finds no GPU" in capsys.readouterr().err
