@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ def cell_function(notebook, name, **known):
     cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     (source,) = [source for source in sources if f"def {name}(" in source]
-    namespace = {"torch": torch, **known}
+    namespace = {"torch": torch, "math": math, **known}
     exec(source, namespace)
     return namespace[name]
 

@@ -5,6 +5,7 @@ from .evaluation import perplexity
 from .masks import prune_mask
 from .models import load, save
 from .pruning import prune
+from .recovery import keep_masks, merge_lora
 from .report import LayerReport, PruneReport
 from .streaming import prune_checkpoint
 from .text import calibration_set, eval_tokens
@@ -14,7 +15,9 @@ __all__ = [
     "PruneReport",
     "calibration_set",
     "eval_tokens",
+    "keep_masks",
     "load",
+    "merge_lora",
     "perplexity",
     "prune",
     "prune_checkpoint",

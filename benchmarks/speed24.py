@@ -1,0 +1,120 @@
+"""Time 2:4 products against dense ones on a GPU, at the shapes of a 7B model: each matrix by itself, and a whole model.
+
+    python -m benchmarks.speed24 --out results/speed24.json
+
+Weights are random: time and memory depend on the shapes alone. A whole model is timed reading a prompt (prefill) and
+writing one token behind it (decode).
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import pandas
+import torch
+from torch.nn.functional import linear
+from transformers import DynamicCache
+
+import wanda
+from wanda.assets import replacing
+from wanda.provenance import provenance
+from wanda.sparse24 import convert, time_products
+
+from .gpu import random_model
+
+GIB = 2**30
+
+
+def random_24(outputs, width, dtype, device):
+    """A random weight [out, in], 2:4 by magnitude."""
+    weight = torch.randn(outputs, width, dtype=dtype, device=device)
+    return weight.masked_fill(wanda.prune_mask(weight.abs(), pattern="2:4"), 0)
+
+
+@torch.no_grad()
+def time_matrices(shapes, tokens, dtype, device, seconds):
+    """Each shape [out, in] with each number of tokens: seconds for dense and 2:4, and their ratio. A list of rows."""
+    rows = []
+    for outputs, width in shapes:
+        weight = random_24(outputs, width, dtype, device)
+        sparse = torch.sparse.to_sparse_semi_structured(weight)
+        for count in tokens:
+            inputs = torch.randn(count, width, dtype=dtype, device=device)
+            torch.testing.assert_close(linear(inputs, sparse), linear(inputs, weight), rtol=2e-2, atol=2e-1)
+            forms = {
+                "dense": lambda x=inputs, w=weight: linear(x, w),
+                "sparse": lambda x=inputs, w=sparse: linear(x, w),
+            }
+            found = time_products(forms, seconds)
+            rows.append({"shape": f"{outputs} x {width}", "tokens": count, **found})
+            rows[-1]["speedup"] = found["dense"] / found["sparse"]
+            print(f"{outputs:>6} x {width:<6} {count:>5} tokens: {rows[-1]['speedup']:.2f} times as fast", flush=True)
+    return rows
+
+
+@torch.no_grad()
+def time_model(shape, batches, context, dtype, device, seconds):
+    """A whole model, dense and converted: prefill of `context` tokens and decode of one more, per batch size. Rows."""
+    model = random_model(device, dtype, **shape, context=context + 1)
+    wanda.prune(model, method="magnitude", pattern="2:4", progress=False)
+    rows = []
+    for form in ("dense", "2:4"):
+        converted = [row.sparse for row in convert(model)] if form == "2:4" else []
+        for batch in batches:
+            windows = torch.randint(shape.get("vocabulary", 32_000), (batch, context), device=device)
+            cache = DynamicCache(config=model.config)
+            model(windows, past_key_values=cache)
+
+            def write(windows=windows, cache=cache):
+                model(windows[:, -1:], past_key_values=cache)
+                cache.crop(-1)  # forget the token that was just written
+
+            calls = {"prefill": lambda windows=windows: model(windows, use_cache=False), "decode": write}
+            rows.append({"form": form, "batch": batch, "context": context, **time_products(calls, seconds)})
+            rows[-1] |= {"layers_converted": sum(converted), "weights_gib": _allocated(device)}
+            print(
+                f"{form:>6}, batch {batch}: {rows[-1]['prefill']:.3f} s prefill, {rows[-1]['decode']:.4f} s a token",
+                flush=True,
+            )
+            del windows, cache, calls, write
+    return rows
+
+
+def _allocated(device):
+    """GiB in use on a GPU (weights, and what a batch keeps); None on a CPU."""
+    return torch.cuda.memory_allocated(device) / GIB if torch.device(device).type == "cuda" else None
+
+
+def main(arguments=None):
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--dtype", default="float16", choices=("float16", "bfloat16"))
+    parser.add_argument("--blocks", type=int, default=32)
+    parser.add_argument("--hidden", type=int, default=4096)
+    parser.add_argument("--intermediate", type=int, default=11008)
+    parser.add_argument("--heads", type=int, default=32)
+    parser.add_argument("--tokens", type=int, nargs="+", default=[1, 8, 64, 512, 4096])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--context", type=int, default=1024)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of repeated calls, for each time measured")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args(arguments)
+    if torch.device(options.device).type == "cuda" and not torch.cuda.is_available():
+        parser.error(f"--device {options.device}: this PyTorch finds no GPU")
+
+    torch.manual_seed(0)
+    dtype, hidden, inner = getattr(torch, options.dtype), options.hidden, options.intermediate
+    shape = {name: getattr(options, name) for name in ("blocks", "hidden", "intermediate", "heads")}
+    shapes = [(hidden, hidden), (inner, hidden), (hidden, inner)]
+    record = {"model": {"weights": "random", "dtype": options.dtype, **shape}, "device": options.device, **provenance()}
+    record["rows"] = time_matrices(shapes, options.tokens, dtype, options.device, options.seconds)
+    record["whole_model"] = time_model(shape, options.batches, options.context, dtype, options.device, options.seconds)
+    print(pandas.DataFrame(record["whole_model"]).to_string(index=False))
+    if options.out:
+        with replacing(options.out) as partial:
+            partial.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
