@@ -8,6 +8,7 @@ from .pruning import prune
 from .report import LayerReport, PruneReport
 from .streaming import prune_checkpoint
 from .text import calibration_set, eval_tokens
+from .zeroshot import zero_shot, zero_shot_results
 
 __all__ = [
     "LayerReport",
@@ -21,5 +22,7 @@ __all__ = [
     "prune_mask",
     "save",
     "sparsity",
+    "zero_shot",
+    "zero_shot_results",
 ]
 __version__ = "0.1.0"
