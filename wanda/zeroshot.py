@@ -7,8 +7,10 @@ the model gives the highest log-likelihood is its answer. Nothing is generated, 
 import copy
 import io
 import logging
+import random
 import sys
 from contextlib import contextmanager, redirect_stderr
+from functools import cache
 
 from .assets import CHECKOUT, PACKAGE
 
@@ -57,19 +59,21 @@ def zero_shot_results(model, tokenizer, tasks=SKILLS, limit=None, *, batch_size=
 
     The model, the tokenizer and the state of the random number generators are left as they were.
     """
-    manager, found = _load(tasks)
     if limit is not None and not limit > 0:
         raise ValueError(f"limit must be positive, or None for all items; got {limit!r}")
-    from lm_eval import simple_evaluate
-    from lm_eval.models.huggingface import HFLM
+    training, drawn = model.training, random.getstate()
+    try:
+        manager, found = _load(tasks)
+        from lm_eval import simple_evaluate
+        from lm_eval.models.huggingface import HFLM
 
-    training = model.training
-    with _bars(progress), _quiet():
-        harness = HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size)
-        seeds = dict.fromkeys(("random_seed", "numpy_random_seed", "torch_random_seed"))  # None: leave them alone
-        results = simple_evaluate(harness, tasks=found, limit=limit, task_manager=manager, **seeds)
-    model.train(training)
-    return results
+        with _bars(progress), _quiet():
+            harness = HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size)
+            seeds = dict.fromkeys(("random_seed", "numpy_random_seed", "torch_random_seed"))  # None: leave them alone
+            return simple_evaluate(harness, tasks=found, limit=limit, task_manager=manager, **seeds)
+    finally:
+        model.train(training)
+        random.setstate(drawn)  # a data set draws a name for itself
 
 
 def tasks_folder():
@@ -84,14 +88,15 @@ def _load(tasks):
         raise ValueError("tasks is empty; name at least one")
     try:
         from lm_eval.tasks import TaskManager
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if not error.name.startswith("lm_eval"):
+            raise  # it is there, and something that it needs is not
         raise ImportError(
             "zero-shot accuracy needs lm-eval: pip install 'wanda-pruning[zero-shot]', or pip install lm-eval"
         ) from error
-    folder = str(tasks_folder())
-    manager = TaskManager(include_path=folder, include_defaults=False)
+    manager = _manager(TaskManager, others=False)
     if not set(names) <= set(manager.all_tasks):
-        manager = TaskManager(include_path=folder)  # all that lm-eval knows: some seconds
+        manager = _manager(TaskManager, others=True)
     unknown = [name for name in names if name not in manager.all_tasks]
     if unknown:
         raise ValueError(
@@ -99,6 +104,12 @@ def _load(tasks):
             f"the paper {', '.join(PAPER_TASKS)}"
         )
     return manager, [part for name in names for part in _items(manager, name)]
+
+
+@cache
+def _manager(kind, others):
+    """An index of our tasks, with the thousands of others that lm-eval brings or without; they take some seconds."""
+    return kind(include_path=str(tasks_folder()), include_defaults=others)
 
 
 def _items(manager, name):

@@ -56,10 +56,6 @@ def answer_value(log_likelihoods, choices):
     return float((log_likelihoods / torch.tensor([len(choice) for choice in choices])).max())
 
 
-def answer_text(log_likelihoods, choices):
-    return choices[answer_per_character(log_likelihoods, choices)]
-
-
 # 10.2 The standard error of an accuracy --------------------------------------------------------------------------------
 
 
@@ -201,7 +197,6 @@ EXERCISES = [
                 "you multiplied by the length, which puts long choices even further behind. Divide.",
             ),
             Misconception(answer_value, "what you return is the highest value. Its place is wanted: argmax, not max."),
-            Misconception(answer_text, "what you return is the text of the choice. Its place in the list is wanted."),
         ],
         hints=(
             "Make a tensor of the lengths of the choices, in characters. What do you do with it before you look for the largest?",
