@@ -10,7 +10,7 @@ help:  ## list the targets
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[notebooks,test,finetune]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[notebooks,test,finetune,zero-shot]'
 	$(BIN)/wanda fetch
 	touch $@
 

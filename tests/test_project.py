@@ -52,7 +52,7 @@ def test_nothing_tells_anybody_to_install_the_wrong_package():
 def test_the_conda_environment_installs_the_same_package_with_the_same_pins():
     text = (ROOT / "environment.yml").read_text(encoding="utf-8")
     assert "--constraint constraints.txt" in text
-    assert "--editable .[notebooks,test,finetune]" in text
+    assert "--editable .[notebooks,test,finetune,zero-shot]" in text
     assert "torch==2.13.0\n" in (ROOT / "constraints.txt").read_text(encoding="utf-8")
 
 

@@ -9,6 +9,7 @@ from .recovery import keep_masks, merge_lora
 from .report import LayerReport, PruneReport
 from .streaming import prune_checkpoint
 from .text import calibration_set, eval_tokens
+from .zeroshot import zero_shot, zero_shot_results
 
 __all__ = [
     "LayerReport",
@@ -24,5 +25,7 @@ __all__ = [
     "prune_mask",
     "save",
     "sparsity",
+    "zero_shot",
+    "zero_shot_results",
 ]
 __version__ = "0.1.0"
