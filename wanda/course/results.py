@@ -4,6 +4,8 @@ import json
 
 from ..assets import CHECKOUT, PACKAGE
 
+USUAL_GROUPS = {"magnitude": "layer", "wanda": "output"}  # what `wanda.prune` does unless told otherwise
+
 
 def read(name):
     """The content of results/NAME.json, from the checkout or, where the package is installed, from inside it.
@@ -22,8 +24,8 @@ def quality(**wanted):
             calibration windows; the cells of methods that see none have None). A tuple or a list: any of these.
 
     Returns: list of dicts in the order of the file; each has the keys `method`, `amount` ("50%", "2:4"; "" for dense),
-        `sparsity`, `pattern`, `group`, `seed`, `text`, `perplexity`, `losses` (mean loss per window; None in old rows),
-        and where it comes from (`date`, `machine`, `versions`, `command`, `data_sha256`).
+        `sparsity`, `pattern`, `group`, `usual` (whether the group is the method's own), `seed`, `text`, `perplexity`,
+        `losses` (mean loss per window; None in old rows), and where it comes from (`date`, `machine`, `versions`, `command`, `data_sha256`).
     """
     cells = [_described(cell) for cell in read("quality")["cells"]]
     return [cell for cell in cells if all(_fits(cell[name], value) for name, value in wanted.items())]
@@ -40,7 +42,8 @@ def one(**wanted):
 def _described(cell):
     amount = "" if cell["method"] == "dense" else cell["pattern"] or f"{cell['sparsity']:.0%}"
     seed = cell["calibration"] and cell["calibration"]["seed"]
-    return {"losses": None, **cell, "amount": amount, "seed": seed}
+    usual = cell["group"] in (None, USUAL_GROUPS.get(cell["method"]))
+    return {"losses": None, **cell, "amount": amount, "seed": seed, "usual": usual}
 
 
 def _fits(value, wanted):
