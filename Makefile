@@ -36,9 +36,10 @@ notebooks: .venv/ready  ## execute every notebook in place, in order
 bench: .venv/ready  ## the time of each method over the time of a dense forward pass
 	$(BIN)/python -m benchmarks.speed
 
-results: .venv/ready  ## measure everything in results/ again (an hour) and draw the README's table from it
-	$(BIN)/python -m benchmarks.speed --out results/speed.json
-	$(BIN)/python -m benchmarks.quality --text wikitext2 --out results/quality-wikitext2.json
+results: .venv/ready  ## measure what is missing in results/ (hours, from nothing; goes on where it was), draw the README's table
+	test -f results/speed.json || $(BIN)/python -m benchmarks.speed --out results/speed.json
+	$(BIN)/python -m benchmarks.quality
+	test -f results/peers.json || $(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.readme
 
 publish: .venv/ready  ## say where the repository lives, in every file that names it: REPO=owner/name

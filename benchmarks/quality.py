@@ -1,58 +1,178 @@
-"""Measure perplexity after pruning, and write it to results/. Finished rows are kept: run it again to go on.
+"""Measure perplexity after pruning, cell by cell, into results/quality.json.
 
-    python -m benchmarks.quality --text wikitext2 --out results/quality-wikitext2.json
+    python -m benchmarks.quality                          # every cell that is not there yet
+    python -m benchmarks.quality --only methods --minutes 5   # of one part; begin no cell after five minutes
+
+A cell is one way to prune, judged by one text; it is written when it is finished, with the date, the machine, the
+versions, the command and hashes of the data it saw. Interrupt at will: finished cells are not measured again, unless
+their setting or their data has changed.
 
 WikiText-2 comes from the hub, or from wikitext-2-raw/wiki.test.raw in $WANDA_DATA or data/local.
 """
 
 import argparse
 import json
+import math
+import time
+from itertools import product
 from pathlib import Path
+
+from tqdm import tqdm
 
 import wanda
 from wanda.assets import replacing
-from wanda.comparison import compare, settings
+from wanda.comparison import restoring
 from wanda.provenance import provenance
 
+METHODS = ("magnitude", "wanda", "sparsegpt")
+OUT = Path(__file__).resolve().parent.parent / "results" / "quality.json"
+TEXTS = {"wikipedia": 10, "wikitext2": None}  # how many windows of each; None: the whole text
+LENGTH = 1024  # tokens per window
+GROUPS = {"magnitude": "layer", "wanda": "output", "sparsegpt": None}  # by default; SparseGPT has groups of its own
+DECIMALS = 5  # of the losses: more than two machines agree on
 
-def main():
+
+def setting(method, sparsity=None, pattern=None, *, group=None, seed=0, text="wikipedia", model="smollm2"):
+    """What makes a cell the cell it is, in one spelling: what has no say is None, and defaults are written out."""
+    dense = method == "dense"
+    calibration = {"source": "news", "samples": 32, "length": 512, "seed": seed}
+    return {
+        "model": model,
+        "dtype": "float32",
+        "text": text,
+        "windows": TEXTS[text],
+        "length": LENGTH,
+        "method": method,
+        "sparsity": None if dense or pattern else sparsity,
+        "pattern": pattern,
+        "group": None if dense or pattern else group or GROUPS[method],
+        "calibration": calibration if method in ("wanda", "sparsegpt") else None,
+    }
+
+
+def plan():
+    """The cells to measure: dict from the name of a part to its settings. A setting may belong to several parts."""
+    half, patterns = {"sparsity": 0.5}, [{"pattern": pattern} for pattern in ("4:8", "2:4")]
+    amounts = [half, *patterns]
+    sweep = [{"sparsity": sparsity} for sparsity in (0.5, 0.6, 0.7, 0.4, 0.3, 0.8, 0.2, 0.1)]  # the telling ones first
+    return {
+        "methods": [setting("dense"), *(setting(method, **amount) for amount, method in product(amounts, METHODS))],
+        "sweep": [setting(method, **amount) for amount, method in product(sweep, METHODS)],
+        "groups": [
+            setting(method, 0.5, group=group)
+            for group, method in product(("output", "layer", "input"), ("magnitude", "wanda"))
+        ],
+        "seeds": [
+            setting(method, **amount, seed=seed)
+            for seed, amount, method in product((0, 1, 2), amounts, ("wanda", "sparsegpt"))
+        ],
+        "wikitext2": [
+            setting("dense", text="wikitext2"),
+            *(setting(method, **amount, text="wikitext2") for amount, method in product(amounts, METHODS)),
+        ],
+    }
+
+
+class Bench:
+    """One model, with the texts it is judged by and calibrated on, each read once."""
+
+    def __init__(self, model, tokenizer):
+        self.model, self.tokenizer, self.texts, self.windows = model, tokenizer, {}, {}
+
+    def data(self, cell):
+        """The tokens that a cell sees: dict with evaluation [n] and, where the method looks at data, calibration."""
+        if cell["text"] not in self.texts:
+            self.texts[cell["text"]] = wanda.eval_tokens(self.tokenizer, cell["text"])
+        tokens = self.texts[cell["text"]]
+        found = {"evaluation": tokens if cell["windows"] is None else tokens[: cell["windows"] * cell["length"]]}
+        if cell["calibration"]:
+            key = tuple(cell["calibration"].values())
+            if key not in self.windows:
+                self.windows[key] = wanda.calibration_set(self.tokenizer, **cell["calibration"])
+            found["calibration"] = self.windows[key]
+        return found
+
+    def measure(self, cell, data, progress=True):
+        """Prune, judge, restore. Returns a dict of zeros (their fraction), perplexity and losses (mean per window)."""
+        options = {name: cell[name] for name in ("method", "pattern", "group")}
+        zeros = 0.0
+        with restoring(self.model):
+            if cell["method"] != "dense":
+                sparsity = 0.5 if cell["sparsity"] is None else cell["sparsity"]
+                calibration = data.get("calibration")
+                zeros = wanda.prune(self.model, calibration, sparsity=sparsity, progress=progress, **options).sparsity
+            windows = tqdm(data["evaluation"].split(cell["length"]), "perplexity", unit="window", disable=not progress)
+            # A window's first token is context only, so a window alone gives what it gives in the stream.
+            losses = {
+                place: (len(window) - 1, math.log(wanda.perplexity(self.model, window, cell["length"])))
+                for place, window in enumerate(windows)
+                if len(window) > 1
+            }
+        predicted = sum(count for count, _ in losses.values())
+        mean = sum(count * loss for count, loss in losses.values()) / predicted
+        rounded = [round(loss, DECIMALS) for _, loss in losses.values()]
+        return {"zeros": zeros, "perplexity": math.exp(mean), "losses": rounded}
+
+
+def read(path):
+    """The cells measured so far."""
+    return json.loads(path.read_text(encoding="utf-8"))["cells"] if path.exists() else []
+
+
+def write(path, cells):
+    """Write the cells, one a line, all or nothing."""
+    lines = ",\n".join(json.dumps(cell) for cell in cells)
+    with replacing(path) as partial:
+        partial.write_text(f'{{"cells": [\n{lines}\n]}}\n', encoding="utf-8")
+
+
+def place(cells, wanted):
+    """Where the cell of a setting is in a list of cells, or None."""
+    found = (index for index, cell in enumerate(cells) if all(cell[name] == wanted[name] for name in wanted))
+    return next(found, None)
+
+
+def run(bench, settings, path, minutes=None, progress=True):
+    """Measure what is missing among the settings, and what has seen other data. Returns how many are still missing.
+
+    Args:
+        bench: a `Bench`. settings: list of dicts as from `setting`. path: of the JSON file.
+        minutes: begin no cell after so many; None: go on to the end.
+    """
+    began, cells, missing = time.monotonic(), read(path), []
+    for wanted in settings:
+        about = provenance(**bench.data(wanted))
+        index = place(cells, wanted)
+        if index is None or cells[index]["data_sha256"] != about["data_sha256"]:
+            missing.append((wanted, about))
+    bar = tqdm(missing, "cells", unit="cell", disable=not progress)
+    for done, (wanted, about) in enumerate(bar):
+        if minutes is not None and time.monotonic() - began > 60 * minutes:
+            return len(missing) - done
+        result = bench.measure(wanted, bench.data(wanted), progress)
+        cells, cell = read(path), {**wanted, **result, **about}
+        index = place(cells, wanted)
+        cells = [*cells, cell] if index is None else [*cells[:index], cell, *cells[index + 1 :]]
+        write(path, cells)
+        amount = wanted["pattern"] or wanted["sparsity"] or ""
+        bar.write(f"{wanted['text']:>9} {wanted['method']:>9} {amount:>4}  {result['perplexity']:8.2f}")
+    return 0
+
+
+def main(arguments=None):
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--text", default="wikitext2", help="as for wanda.eval_tokens")
-    parser.add_argument("--windows", type=int, help="judge by the first so many windows only (default: the whole text)")
-    parser.add_argument("--length", type=int, default=1024, help="tokens per window")
-    parser.add_argument("--calibration", default="news", help="as for wanda.calibration_set")
-    parser.add_argument("--samples", type=int, default=32)
-    parser.add_argument("--calibration-length", type=int, default=512)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
-
-    model, tokenizer = wanda.load(options.model)
-    windows = (options.samples, options.calibration_length)
-    calibration = wanda.calibration_set(tokenizer, options.calibration, *windows, seed=options.seed)
-    tokens = wanda.eval_tokens(tokenizer, options.text)
-    tokens = tokens if options.windows is None else tokens[: options.windows * options.length]
-
-    about = provenance(calibration=calibration, evaluation=tokens)
-    setting = {
-        "model": options.model,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "calibration": f"{options.calibration}, {windows[0]} windows of {windows[1]} tokens, seed {options.seed}",
-        "evaluation": f"{Path(options.text).name}, {len(tokens)} tokens in windows of {options.length}, no overlap, no BOS",
-    }
-    done = json.loads(options.out.read_text()) if options.out.exists() else {"rows": []}
-    if done["rows"] and (done["setting"], done["data_sha256"]) != (setting, about["data_sha256"]):
-        parser.error(f"{options.out} holds results of another setting; move it away first")
-    measured = {(row["method"], row["pattern"]) for row in done["rows"]}
-    missing = [row for row in settings() if (row.method, row.pattern) not in measured]
-    for result in compare(model, calibration, tokens, missing, length=options.length):
-        del result["seconds"]  # speed.py measures time, with a dense forward pass beside it
-        done = {"setting": setting, **about, "rows": [*done["rows"], result]}
-        with replacing(options.out) as partial:
-            partial.write_text(json.dumps(done, indent=1) + "\n")
-        print(f"{result['method']:>10} {result['pattern'] or '':>4}  {result['perplexity']:8.2f}", flush=True)
+    parser.add_argument(
+        "--only", nargs="+", choices=plan(), default=list(plan()), metavar="PART", help=", ".join(plan())
+    )
+    parser.add_argument("--minutes", type=float, help="begin no cell after so many minutes")
+    parser.add_argument("--out", type=Path, default=OUT)
+    options = parser.parse_args(arguments)
+    parts = plan()
+    settings = [wanted for part in options.only for wanted in parts[part]]
+    distinct = [wanted for index, wanted in enumerate(settings) if wanted not in settings[:index]]
+    left = run(Bench(*wanda.load("smollm2")), distinct, options.out, options.minutes)
+    print(f"{len(distinct) - left} of {len(distinct)} cells are measured" + (", run it again to go on" if left else ""))
 
 
 if __name__ == "__main__":

@@ -1,43 +1,53 @@
 """Draw the README's table from results/: `python -m benchmarks.readme` rewrites it in place."""
 
-import json
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from wanda.course.results import quality, read
+
+README = Path(__file__).resolve().parent.parent / "README.md"
 START, END = "<!-- table: drawn by benchmarks/readme.py -->", "<!-- end of table -->"
-NAMES = {"dense": "dense", "magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT"}
-RUNS = {"magnitude": "magnitude", "wanda": "wanda", "sparsegpt": "sparsegpt"}  # rows of results/speed.json
+NAMES = {"magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT"}
+AMOUNTS = ("50%", "4:8", "2:4")
+TEXT = "wikitext2"
 
 
 def table():
-    """The table and the line under it, in Markdown."""
-    quality = json.loads((ROOT / "results" / "quality-wikitext2.json").read_text())
-    speed = json.loads((ROOT / "results" / "speed.json").read_text())
-    perplexity = {(row["method"], row["pattern"]): row["perplexity"] for row in quality["rows"]}
-    forwards = {row["run"]: row["forwards"] for row in speed["rows"]}
-    lines = ["| | 50 % | 2:4 | time to prune |", "|---|---|---|---|"]
-    dense = perplexity["dense", None]
-    lines.append(f"| dense | {dense:.1f} | {dense:.1f} | |")
-    for method, run in RUNS.items():
-        half, pattern = perplexity[method, None], perplexity[method, "2:4"]
-        lines.append(f"| {NAMES[method]} | {half:,.1f} | {pattern:,.1f} | {forwards[run]:.1f} forward passes |")
-    setting, machine = quality["setting"], quality["machine"]
-    lines += [
-        "",
-        f"Perplexity on WikiText-2, whole test split ({setting['evaluation'].split(', ', 1)[1]}), SmolLM2-135M-Instruct, "
-        f"{setting['dtype']}; calibration: {setting['calibration']}. A forward pass is one of the dense model over the "
-        f"calibration windows. Measured on {machine['cores']} cores without a GPU; "
-        "sources: [quality](results/quality-wikitext2.json), [speed](results/speed.json).",
+    """The table and the line under it, in Markdown. A column is there as soon as all its cells are measured."""
+    cells = {(cell["method"], cell["amount"]): cell for cell in quality(text=TEXT, seed=(0, None))}
+    amounts = [amount for amount in AMOUNTS if all((method, amount) in cells for method in NAMES)]
+    forwards = {row["run"]: row["forwards"] for row in read("speed")["rows"]}
+    dense = f"{cells['dense', '']['perplexity']:.1f}"
+    lines = [
+        _row("", *(amount.replace("%", " %") for amount in amounts), "time to prune"),
+        "|---" * (len(amounts) + 2) + "|",
+        _row("dense", *[dense] * len(amounts), ""),
     ]
-    return "\n".join(lines)
+    for method, name in NAMES.items():
+        values = [f"{cells[method, amount]['perplexity']:,.1f}" for amount in amounts]
+        lines.append(_row(name, *values, f"{forwards[method]:.1f} forward passes"))
+    return "\n".join([*lines, "", _explained(cells["wanda", "50%"])])
+
+
+def _row(*entries):
+    return f"| {' | '.join(entries)} |"
+
+
+def _explained(cell):
+    calibration = cell["calibration"]
+    return (
+        f"Perplexity on WikiText-2, whole test split (in windows of {cell['length']} tokens, no overlap, no BOS), "
+        f"SmolLM2-135M-Instruct, {cell['dtype']}; calibration: {calibration['source']}, {calibration['samples']} windows of "
+        f"{calibration['length']} tokens, seed {calibration['seed']}. A forward pass is one of the dense model over the "
+        f"calibration windows. Measured without a GPU, on {cell['machine']['cores']} cores; "
+        "sources: [quality](results/quality.json), [speed](results/speed.json)."
+    )
 
 
 def main():
     """Rewrite the README."""
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(START)
+    before, _, rest = README.read_text(encoding="utf-8").partition(START)
     _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{START}\n{table()}\n{END}{after}", encoding="utf-8")
+    README.write_text(f"{before}{START}\n{table()}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

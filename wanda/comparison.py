@@ -43,7 +43,7 @@ def compare(model, calibration, tokens, rows, *, length=1024, batch_size=1, gene
         generate: function(model) -> str, called on each pruned model.
 
     Yields: per row a dict of method, pattern, sparsity (the fraction of zeros found), perplexity, seconds (of pruning),
-        and text if asked for.
+        report (a `PruneReport`; not of the dense model), and text if asked for.
     """
     for row in rows:
         with restoring(model):
@@ -52,7 +52,7 @@ def compare(model, calibration, tokens, rows, *, length=1024, batch_size=1, gene
                 windows = None if row.method == "magnitude" else calibration
                 options = {"method": row.method, "sparsity": row.sparsity, "pattern": row.pattern}
                 report = prune(model, windows, batch_size=batch_size, progress=progress, **options)
-                result |= {"sparsity": report.sparsity, "seconds": report.seconds}
+                result |= {"sparsity": report.sparsity, "seconds": report.seconds, "report": report}
             result["perplexity"] = perplexity(model, tokens, length, progress=progress)
             if generate is not None:
                 result["text"] = generate(model)

@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import matplotlib
+import matplotlib.ticker
 import PIL.Image
 from IPython.display import Image, display
 from matplotlib import pyplot
@@ -92,6 +93,14 @@ def perplexity_bars(axes, rows, dense):
     axes.grid(axis="x", visible=False)
     axes.margins(y=0.15)
     axes.legend(ncols=len(methods) + 1, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+
+
+def plain_log(axes, steps=(1, 2, 5)):
+    """A logarithmic y axis with plain numbers at these steps of each power of ten, and no others."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=steps, numticks=20))
+    axes.yaxis.set_major_formatter("{x:,.10g}")
+    axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
 
 
 def heat_map(axes, values, rows, columns, crossed=None):

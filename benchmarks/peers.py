@@ -1,0 +1,138 @@
+"""Our module beside a living peer: the same model, windows, text and threads, one after the other in one run.
+
+    python -m benchmarks.peers
+
+The peer is llmcompressor, pinned, in an environment of its own (build/peers/environment, made on the first run). Each
+way to prune is run by both programs, each in a fresh process; the pruned weights of both are judged by the same function.
+A way that results/peers.json has already is not run again.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pandas
+from safetensors.torch import load_file, save_file
+
+import wanda
+from wanda.assets import replacing
+from wanda.comparison import restoring
+from wanda.provenance import provenance
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKER = Path(__file__).with_name("peer_worker.py")
+# Torch first of all: left to itself, the installer might take another build than the one tested.
+REQUIREMENTS = ("torch==2.13.0", "transformers==5.17.0", "llmcompressor==0.14.0.1")
+WAYS = {
+    "wanda 50%": {"method": "wanda", "sparsity": 0.5, "pattern": None},
+    "wanda 2:4": {"method": "wanda", "sparsity": 0.5, "pattern": "2:4"},
+    "sparsegpt 50%": {"method": "sparsegpt", "sparsity": 0.5, "pattern": None},
+}
+
+
+def environment(folder):
+    """The interpreter of the peer's environment, which is made if it is not there whole."""
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    wanted = "\n".join(REQUIREMENTS)
+    ready = folder / "ready"
+    if not ready.is_file() or ready.read_text(encoding="utf-8") != wanted:
+        venv.create(folder, with_pip=True, clear=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True)
+        ready.write_text(wanted, encoding="utf-8")
+    return python
+
+
+def run(program, python, job, folder):
+    """Have a program do a job in a fresh process. Returns what the worker measured, and the pruned weights' file."""
+    name = f"{program}-{job['method']}-{(job['pattern'] or 'row').replace(':', 'of')}"
+    job = {**job, "out": str(folder / f"{name}.safetensors")}
+    file = folder / f"{name}.job.json"
+    file.write_text(json.dumps(job), encoding="utf-8")
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])] if program == "ours" else []
+    settings = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"}
+    # The peer writes logs to where it stands: the folder under build/.
+    done = subprocess.run([python, WORKER, program, file], cwd=folder, env=settings, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{program} failed at {name}:\n{done.stderr[-3000:]}")
+    return json.loads(Path(job["out"]).with_suffix(".json").read_text(encoding="utf-8")), Path(job["out"])
+
+
+def judge(model, file, tokens, length):
+    """The perplexity and the fraction of zeros of pruned weights from a file."""
+    with restoring(model):
+        found = model.load_state_dict(load_file(file), strict=False)
+        if found.unexpected_keys or set(found.missing_keys) - {"lm_head.weight"}:  # tied to the embedding
+            raise RuntimeError(f"{file.name} does not hold the model's weights: {found}")
+        return {"perplexity": wanda.perplexity(model, tokens, length), "zeros": wanda.sparsity(model)}
+
+
+def compared(rows):
+    """Both programs side by side, a row per way: perplexities, seconds, and their ratios (above 1: ours is ahead).
+
+    Args:
+        rows: dicts of way, ours and llmcompressor, each of these two with perplexity, seconds and cpu_seconds.
+
+    Returns: DataFrame. `faster` is the ratio of seconds on the clock; `less work` that of the processor's seconds, which
+        other programs on the same machine do not blur.
+    """
+    table = []
+    for row in rows:
+        one, other = row["ours"], row["llmcompressor"]
+        entry = {"way": row["way"]}
+        for name in ("perplexity", "seconds", "cpu_seconds"):
+            entry |= {f"{name}, ours": one[name], f"{name}, peer": other[name]}
+        ratios = {"ratio": "perplexity", "faster": "seconds", "less work": "cpu_seconds"}
+        table.append(entry | {label: other[name] / one[name] for label, name in ratios.items()})
+    return pandas.DataFrame(table).set_index("way")
+
+
+def main(arguments=None):
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2", help="as for wanda.load")
+    parser.add_argument("--samples", type=int, default=32)
+    parser.add_argument("--length", type=int, default=512, help="tokens per calibration window")
+    parser.add_argument("--windows", type=int, default=10, help="of the text to judge by")
+    parser.add_argument("--window-length", type=int, default=1024)
+    parser.add_argument("--only", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY", help=", ".join(WAYS))
+    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "peers", help="for what is passed to and fro")
+    parser.add_argument("--environment", type=Path, help="of the peer (default: environment/ in the folder)")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "peers.json")
+    options = parser.parse_args(arguments)
+
+    model, tokenizer = wanda.load(options.model)
+    windows = wanda.calibration_set(tokenizer, samples=options.samples, length=options.length)
+    tokens = wanda.eval_tokens(tokenizer)[: options.windows * options.window_length]
+    options.folder.mkdir(parents=True, exist_ok=True)
+    wanda.save(model, tokenizer, options.folder / "model")
+    save_file({"windows": windows}, options.folder / "windows.safetensors")
+    job = {"model": str(options.folder / "model"), "windows": str(options.folder / "windows.safetensors")}
+    python = {"ours": sys.executable}
+    python["llmcompressor"] = environment(options.environment or options.folder / "environment")
+
+    about = provenance(calibration=windows, evaluation=tokens)
+    rows = json.loads(options.out.read_text(encoding="utf-8"))["rows"] if options.out.is_file() else []
+    for way in options.only:
+        same = [row for row in rows if (row["way"], row["data_sha256"]) == (way, about["data_sha256"])]
+        if same:
+            print(f"{way} is measured already", flush=True)
+            continue
+        row = {"way": way}
+        for program, interpreter in python.items():
+            measured, file = run(program, interpreter, {**job, **WAYS[way]}, options.folder)
+            row[program] = measured | judge(model, file, tokens, options.window_length)
+            file.unlink()
+        rows = [other for other in rows if other["way"] != way] + [{**row, **about}]
+        with replacing(options.out) as partial:
+            partial.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
+    threads = {row[program]["threads"] for row in rows for program in ("ours", "llmcompressor")}
+    print(f"\n{options.model}, {' or '.join(map(str, sorted(threads)))} threads, {', '.join(REQUIREMENTS)}\n")
+    print(compared(rows).T.to_string(float_format="{:.2f}".format))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The comparison with a peer, without the peer: the worker does its job, and the sums are right."""
+
+import json
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import wanda
+from benchmarks import peer_worker, peers
+from wanda.comparison import restoring
+
+
+@pytest.fixture
+def job(model, calibration, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    save_file({"windows": calibration}, tmp_path / "windows.safetensors")
+    return {"model": str(tmp_path / "model"), "windows": str(tmp_path / "windows.safetensors")}
+
+
+@pytest.mark.parametrize("way", peers.WAYS)
+def test_the_worker_prunes_as_we_do_and_its_weights_are_judged_as_ours_are(way, model, calibration, job, tmp_path):
+    tokens = calibration.flatten()[:100]
+    about = peer_worker.main("ours", {**job, **peers.WAYS[way], "out": str(tmp_path / "pruned.safetensors")})
+    assert about["seconds"] > 0
+    assert about["cpu_seconds"] > 0
+    assert about["versions"].keys() == {"torch", "transformers"}
+    assert json.loads((tmp_path / "pruned.json").read_text()) == about
+    before = model.lm_head.weight.clone()
+    found = peers.judge(model, tmp_path / "pruned.safetensors", tokens, 24)
+    with restoring(model):
+        wanda.prune(model, calibration, progress=False, **peers.WAYS[way])
+        assert found["perplexity"] == pytest.approx(wanda.perplexity(model, tokens, 24), rel=1e-6)
+        assert found["zeros"] == wanda.sparsity(model)
+    assert wanda.sparsity(model) < 0.01  # judging leaves the model as it was
+    assert torch.equal(model.lm_head.weight, before)
+
+
+def test_a_worker_that_fails_says_why(job, tmp_path):
+    bad = {**job, **peers.WAYS["wanda 50%"], "sparsity": 1.5}
+    with pytest.raises(RuntimeError, match=r"(?s)ours failed at .*sparsity must be in"):
+        peers.run("ours", sys.executable, bad, tmp_path)
+
+
+def test_weights_of_another_model_are_refused(model, job, tmp_path):
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    weights["model.something"] = torch.ones(2)
+    save_file(weights, tmp_path / "other.safetensors")
+    with pytest.raises(RuntimeError, match="does not hold the model's weights"):
+        peers.judge(model, tmp_path / "other.safetensors", torch.arange(50), 24)
+
+
+def test_ratios_say_how_far_ours_is_ahead():
+    ours = {"perplexity": 50.0, "seconds": 20.0, "cpu_seconds": 15.0}
+    peer = {"perplexity": 55.0, "seconds": 60.0, "cpu_seconds": 30.0}
+    row = peers.compared([{"way": "wanda 50%", "ours": ours, "llmcompressor": peer}]).loc["wanda 50%"]
+    assert (row["ratio"], row["faster"], row["less work"]) == pytest.approx((1.1, 3, 2))
