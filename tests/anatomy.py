@@ -13,6 +13,7 @@ MAX_LINES = 30
 MAX_MEDIAN_LINES = 8
 MAX_BOOTSTRAP_LINES = 5
 MIN_ALT = 30  # characters
+MIN_ASSERTS = 3
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
 # A folder of somebody's machine. Addresses are let through: there something stands before the slash.
@@ -46,10 +47,19 @@ def bootstrap(notebook):
     return next((cell.source for cell in notebook.cells if cell.cell_type == "code"), "")
 
 
+def measured(notebook):
+    """(minutes, GiB of memory, MB to fetch) that the header says a run takes; None if it does not say all of them."""
+    found = re.search(
+        r"<!-- measured -->\s+Measured [^\n]*?: ([\d.]+) minutes, ([\d.]+) GiB of memory; ([\d,]+) MB fetched once",
+        notebook.cells[0].source,
+    )
+    return tuple(float(number.replace(",", "")) for number in found.groups()) if found else None
+
+
 def measured_minutes(notebook):
     """The minutes that the header says a run took; None if it does not say."""
-    found = re.search(r"<!-- measured -->\s+Measured [^\n]*?: ([\d.]+) minutes", notebook.cells[0].source)
-    return float(found[1]) if found else None
+    found = measured(notebook)
+    return found[0] if found else None
 
 
 # The checks -------------------------------------------------------------------------------------------------------------
@@ -60,6 +70,13 @@ def executed_in_order(notebook):
     counts = [cell.execution_count for cell in code_cells(notebook)]
     if counts != list(range(1, len(counts) + 1)):
         yield f"the cells were not executed once each in order: their counts are {counts}"
+
+
+def own_parameters(notebook):
+    """What is committed was run with the notebook's own values: papermill has put no others in."""
+    for number, cell in _numbered(notebook):
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            yield f"cell {number} holds parameters of a profile: execute the notebook in place"
 
 
 def no_errors(notebook):
@@ -84,6 +101,53 @@ def alt_text(notebook):
             yield f"the image {address} in the text has no alt text"
 
 
+def figures_explained(notebook):
+    """After each figure, and before the next, a sentence says what to see in it."""
+    waiting = None
+    for number, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown" and "**What you should see" in cell.source:
+            waiting = None
+        elif any(kind.startswith("image/") for output in cell.get("outputs", []) for kind in output.get("data", {})):
+            if waiting is not None:
+                yield f"nothing says what to see in the figure of cell {waiting}"
+            waiting = number
+    if waiting is not None:
+        yield f"nothing says what to see in the figure of cell {waiting}"
+
+
+def predictions(notebook):
+    """The reader is asked for a guess before the answer."""
+    if "**Predict" not in markdown(notebook):
+        yield "nowhere is the reader asked to predict"
+
+
+def claims_asserted(notebook):
+    """What the text claims is asserted in code."""
+    found = sum(len(re.findall(r"^\s*assert\b", cell.source, flags=re.MULTILINE)) for cell in code_cells(notebook))
+    if found < MIN_ASSERTS:
+        yield f"{found} assertions; {MIN_ASSERTS} are wanted"
+
+
+def exercises_offered(notebook, keys):
+    """Each exercise is there, untouched and checked; hints and a solution are one line away; none is there that is not known.
+
+    Args:
+        keys: of the exercises that the notebook's set holds.
+    """
+    code = "\n".join(cell.source for cell in code_cells(notebook))
+    for key in sorted(set(re.findall(r'exercises\.\w+\("([\d.]+)"', code)) - set(keys)):
+        yield f"there is no exercise {key}"
+    said = "\n".join(str(output.get("text", "")) for _, output in outputs(notebook))
+    for key in keys:
+        if f'exercises.check("{key}", ' not in code:
+            yield f"exercise {key} is not in the notebook"
+        elif f"{key} not attempted yet" not in said:
+            yield f"exercise {key} was not an untouched stub when the notebook was run"
+    for ask in ("hint", "solution"):
+        if keys and f"# exercises.{ask}(" not in code:
+            yield f"no line that shows a {ask}"
+
+
 def one_parameters_cell(notebook):
     """Papermill needs to know where the parameters are, and a Colab user needs a form for each."""
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
@@ -102,6 +166,10 @@ def short_bootstrap(notebook):
         yield f"the bootstrap cell has {len(lines(source))} lines; {MAX_BOOTSTRAP_LINES} are allowed"
     if 'find_spec("wanda")' not in source:
         yield "the first code cell does not look for the package (find_spec) before it installs"
+    for word in re.findall(
+        r"\b(?:torch|numpy|transformers)\b|--?(?:U|upgrade|force-reinstall)\b|wanda-pruning\[", source
+    ):
+        yield f"the bootstrap cell says {word!r}: it could replace what a platform brings along"
 
 
 def short_cells(notebook):
@@ -178,8 +246,8 @@ def first_cell(notebook, name, before=None, after=None):
     for part in ("**You will**", "**You need**"):
         if part not in source:
             yield f"no {part} in the first cell"
-    if measured_minutes(notebook) is None:
-        yield "the first cell does not say what a run takes: execute the notebook in place"
+    if measured(notebook) is None:
+        yield "the first cell does not say what a run takes (minutes, memory, download): execute the notebook in place"
     for arrow, neighbour in (("←", before), ("→", after)):
         if neighbour and (f"({neighbour}.ipynb)" not in source or arrow not in source):
             yield f"no {arrow} link to {neighbour}.ipynb"
@@ -190,6 +258,11 @@ def last_parts(notebook):
     for part in ("## Takeaways", "**Ask yourself**", "**References.**"):
         if not re.search(rf"^{re.escape(part)}", markdown(notebook), flags=re.MULTILINE):
             yield f"no {part}"
+    asked = markdown(notebook).partition("**Ask yourself**")[2]
+    questions = len(re.findall(r"^\d+\. ", asked, flags=re.MULTILINE))
+    folded = len(re.findall(r"<details><summary>.*?</summary>.+?</details>", asked, flags=re.DOTALL))
+    if not questions == folded >= 1:
+        yield f"{questions} questions to ask oneself, {folded} answers folded away"
 
 
 def portable_outputs(notebook):
@@ -201,8 +274,12 @@ def portable_outputs(notebook):
 
 CHECKS = (
     executed_in_order,
+    own_parameters,
     no_errors,
     alt_text,
+    figures_explained,
+    predictions,
+    claims_asserted,
     one_parameters_cell,
     short_bootstrap,
     short_cells,

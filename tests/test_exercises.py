@@ -180,6 +180,14 @@ def test_a_wrong_value_is_shown_with_the_right_one(say):
     assert re.search(r"at \[7\], where .* is right; 1 of 40 entries differ", said)
 
 
+def test_what_is_shown_of_a_case_is_true_to_it(say, monkeypatch):
+    """A weight of 1e-6 must not be printed as a zero, a list not as a tuple, and a model not with all its parts."""
+    cases = [([torch.tensor([0.0, 1e-6, 0.5])], torch.nn.Linear(2, 2))]
+    shown = Exercise("99.3", "shown", lambda g: cases, lambda weights, model: torch.tensor([1]), [], ())
+    monkeypatch.setitem(exercises.EXERCISES, shown.key, shown)
+    assert say(lambda w, m: torch.tensor([2]), "99.3").endswith("weights = [[0, 1e-06, 0.5]] model = a Linear")
+
+
 def test_a_function_that_changes_its_input_is_told_so_though_its_values_are_right(say):
     assert "changes its argument 'numbers' in place" in say(lambda numbers, factor: numbers.mul_(factor))
     assert say(double).startswith("✔")  # and nobody else sees the change
@@ -192,7 +200,7 @@ def test_numbers_are_right_as_floats_or_tensors_and_tuples_are_compared_by_item(
     assert say(lambda n: [n / 2, n], "99.2").startswith("✔")
     assert "but this is right: 3 (item 1 of the tuple)" in say(lambda n: (n / 2, n + 1), "99.2")
     assert "dtype float64; int64 is wanted (item 1 of the tuple)" in say(lambda n: (n / 2, float(n)), "99.2")
-    assert "returns a tuple of 3; a tuple of 2 is wanted" in say(lambda n: (n, n, n), "99.2")
+    assert "returns a list or tuple of 3; a list or tuple of 2 is wanted" in say(lambda n: (n, n, n), "99.2")
 
 
 def test_an_unknown_key_and_a_result_instead_of_a_function_are_errors():

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from wanda.course import execute
+from wanda.course import execute, exercises
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -115,6 +115,20 @@ def test_the_file_is_small(path):
     assert list(anatomy.small(path.stat().st_size)) == []
 
 
+@every_notebook
+def test_its_exercises_are_offered_untouched(path):
+    keys = [key for key in exercises.EXERCISES if key.partition(".")[0] == path.stem[:2]]
+    assert keys, "no exercise set for this notebook"
+    assert list(anatomy.exercises_offered(read(path), keys)) == []
+
+
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem[:2] in ("00", "01", "02", "03")], ids=stem)
+def test_the_first_four_are_for_a_laptop(path):
+    minutes, memory, _ = anatomy.measured(read(path))
+    assert minutes < 5
+    assert memory < 4
+
+
 def test_the_bootstrap_cell_is_the_same_in_all():
     assert len({anatomy.bootstrap(read(path)) for path in NOTEBOOKS}) == 1
 
@@ -136,7 +150,9 @@ Measured on 2 cores without a GPU: 1.3 minutes, 2.1 GiB of memory; 121 MB fetche
 
 ← [before](41_before.ipynb) · [after](43_after.ipynb) →
 """
-LAST = "## Takeaways\n\n**Ask yourself** why.\n\n**References.** Somebody (arXiv 2306.11695).\n" + "A word more. " * 20
+ANSWER = "<details><summary>Answer</summary>\n\nBecause.\n\n</details>"
+LAST = f"## Takeaways\n\n**Ask yourself**\n\n1. Why?\n\n{ANSWER}\n\n**References.** Somebody (arXiv 2306.11695).\n"
+LAST += "A word more. " * 20
 
 
 def picture(alt=ALT):
@@ -152,9 +168,18 @@ def sound():
         new_code_cell("seed = 0  # @param {}", metadata={"tags": ["parameters"]}),
         new_code_cell("environment.prepare()", metadata={"tags": ["nbval-ignore-output"]}),
         new_code_cell("draw()", outputs=[picture()]),
-        new_markdown_cell("Read [this](https://example.org/home/page), [that](there.txt) and [below](#takeaways)."),
+        new_markdown_cell(
+            "**What you should see.** Read [this](https://example.org/home/page), [that](there.txt) and [below](#takeaways)."
+        ),
         new_code_cell("print(1)", outputs=[new_output("stream", name="stdout", text="1\n")]),
         new_markdown_cell(LAST),
+        new_markdown_cell("**Predict** the next number."),
+        new_code_cell("assert one\nif two:\n    assert three\n    assert four"),
+        new_code_cell(
+            'exercises.check("42.1", answer)',
+            outputs=[new_output("stream", name="stdout", text="42.1 not attempted yet\n")],
+        ),
+        new_code_cell('# exercises.hint("42.1")\n# exercises.solution("42.1")'),
     ]
     for count, cell in enumerate((cell for cell in cells if cell.cell_type == "code"), start=1):
         cell.execution_count = count
@@ -165,6 +190,7 @@ def problems(notebook, folder):
     """The complaints of all checks about a notebook, with the check's name before each."""
     found = [(check.__name__, text) for check in anatomy.CHECKS for text in check(notebook)]
     found += [("first_cell", text) for text in anatomy.first_cell(notebook, "42_name", "41_before", "43_after")]
+    found += [("exercises_offered", text) for text in anatomy.exercises_offered(notebook, ["42.1"])]
     return found + [("links_resolve", text) for text in anatomy.links_resolve(notebook, folder)]
 
 
@@ -226,8 +252,29 @@ BROKEN = {
     "a parameter without a form": ("one_parameters_cell", replace(2, "# @param", "#")),
     "a long bootstrap cell": ("short_bootstrap", replace(1, "\n\n", "\nimport a\nimport b\nimport c\n")),
     "a bootstrap cell that always installs": ("short_bootstrap", change(1, source="install()")),
+    "a bootstrap cell that brings torch": ("short_bootstrap", replace(1, "install()", "%pip install wanda torch")),
+    "a bootstrap cell that upgrades": ("short_bootstrap", replace(1, "install()", "%pip install --upgrade wanda")),
+    "a bootstrap cell with an extra": ("short_bootstrap", replace(1, "install()", "%pip install wanda-pruning[x]")),
+    "a profile's parameters": ("own_parameters", tag(6, "injected-parameters")),
+    "a figure and no word on it": ("figures_explained", replace(5, "What you should see", "This is a figure")),
+    "two figures and one word": (
+        "figures_explained",
+        lambda n: n.cells.insert(4, new_code_cell("draw()", execution_count=4, outputs=[picture()])),
+    ),
+    "no guess": ("predictions", replace(8, "**Predict**", "Compute")),
+    "no claim asserted": ("claims_asserted", replace(9, "assert one\n", "")),
+    "an exercise left out": ("exercises_offered", change(10, source="pass")),
+    "an exercise that was done": ("exercises_offered", change(10, outputs=stream("stdout", "✔ 42.1 a title"))),
+    "an exercise that nobody knows": ("exercises_offered", replace(10, '"42.1"', '"42.2"')),
+    "no hint": ("exercises_offered", replace(11, "hint", "help")),
+    "no solution": ("exercises_offered", replace(11, "solution", "answer")),
+    "a question without an answer": ("last_parts", replace(7, "1. Why?", "1. Why?\n2. Why not?")),
+    "an answer that is not folded": ("last_parts", replace(7, "</details>")),
     "a long cell": ("short_cells", change(6, source="x = 0\n" * 31)),
-    "cells long on the whole": ("short_cells", lambda n: [change(i, source="x\n" * 9)(n) for i in (3, 4, 6)]),
+    "cells long on the whole": (
+        "short_cells",
+        lambda n: [change(i, source="x\n" * 9)(n) for i in (3, 4, 6, 9, 10, 11)],
+    ),
     "much code, little prose": ("more_prose_than_code", change(6, source="word " * 200)),
     "addresses for prose": (
         "more_prose_than_code",
@@ -259,6 +306,8 @@ BROKEN = {
     "no objectives": ("first_cell", replace(0, "**You will**")),
     "no prerequisites": ("first_cell", replace(0, "**You need**")),
     "not measured": ("first_cell", replace(0, "Measured on")),
+    "memory not measured": ("first_cell", replace(0, ", 2.1 GiB of memory")),
+    "download not measured": ("first_cell", replace(0, "; 121 MB fetched once")),
     "no way back": ("first_cell", replace(0, "(41_before.ipynb)", "(there.txt)")),
     "no way on": ("first_cell", replace(0, "→")),
     "code first": ("first_cell", lambda n: n.cells.insert(0, new_code_cell(""))),
@@ -277,6 +326,7 @@ def test_every_check_has_been_seen_to_fail():
         *(c.__name__ for c in anatomy.CHECKS),
         "first_cell",
         "links_resolve",
+        "exercises_offered",
     }
     assert list(anatomy.small(anatomy.MAX_BYTES + 1)) != []
     assert list(anatomy.small(anatomy.MAX_BYTES)) == []
@@ -285,6 +335,7 @@ def test_every_check_has_been_seen_to_fail():
 def test_measured_minutes_are_read_from_the_header_or_missed():
     notebook = sound()
     assert anatomy.measured_minutes(notebook) == 1.3
+    assert anatomy.measured(notebook) == (1.3, 2.1, 121.0)
     replace(0, "Measured on", "Estimated on")(notebook)
     assert anatomy.measured_minutes(notebook) is None
 

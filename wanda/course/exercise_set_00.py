@@ -47,6 +47,18 @@ def nearly_zeros(weights):
     return zero_fraction([weight.where(weight.abs() > 1e-4, 0) for weight in weights])
 
 
+def zeros_over_layers(weights):
+    return zeros_counted(weights) / len(weights)
+
+
+def zeros_over_rows(weights):
+    return zeros_counted(weights) / sum(len(weight) for weight in weights)
+
+
+def fractions_listed(weights):
+    return [float((weight == 0).float().mean()) for weight in weights]
+
+
 EXERCISES = [
     Exercise(
         key="00.1",
@@ -71,6 +83,19 @@ EXERCISES = [
             Misconception(
                 nearly_zeros,
                 "you counted very small weights as zeros. They still take part in the product; pruned means exactly 0.",
+            ),
+            Misconception(
+                zeros_over_layers,
+                "you divided by the number of tensors. What is asked for is a share of all weights: numel() counts them.",
+            ),
+            Misconception(
+                zeros_over_rows,
+                "you divided by the number of rows: len() of a matrix is that. numel() counts its weights.",
+            ),
+            Misconception(
+                fractions_listed,
+                "this is a fraction for each tensor. One number for all of them together is wanted: add up zeros and "
+                "weights first, divide at the end.",
             ),
         ],
         hints=(

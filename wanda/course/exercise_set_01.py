@@ -36,6 +36,21 @@ def peak_over_signed_median(states):
     return flat.abs().max(dim=1).values / flat.median(dim=1).values
 
 
+def peak_without_magnitudes(states):
+    flat = states.flatten(1)
+    return flat.max(dim=1).values / flat.median(dim=1).values
+
+
+def peak_over_deviation(states):
+    flat = states.flatten(1)
+    return flat.abs().max(dim=1).values / flat.std(dim=1)
+
+
+def peak_minus_median(states):
+    sizes = states.abs().flatten(1)
+    return sizes.max(dim=1).values - sizes.median(dim=1).values
+
+
 def peak_over_mean(states):
     sizes = states.abs().flatten(1)
     return sizes.max(dim=1).values / sizes.mean(dim=1)
@@ -70,7 +85,22 @@ def outlier_mask_cases(generator):
     state[0, 4] = 9000.0
     single = normal(generator, 9, 7)
     single[3, 2] = 40.0
-    return [(toy, 10.0), (toy, 40.0), (100 * toy, 10.0), (state, 10.0), (single, 10.0), (normal(generator, 9, 7), 2.0)]
+    flipping = normal(generator, 9, 7)  # feature 5 is large at all tokens but one, and changes its sign
+    flipping[:, 5] = torch.tensor([50.0, -52.0, 48.0, -50.0, 0.1, 51.0, -49.0, 50.0, -50.0])
+    equal = torch.tensor(
+        [[1.0, -1.0, 1.0, 9.0, 30.0]] * 3 + [[9.0, 9.0, -9.0, 9.0, -30.0]] * 2
+    )  # sizes 1, 1, 1, 9, 30; the median of all values is 9
+    cases = [(toy, 10.0), (toy, 40.0), (100 * toy, 10.0), (state, 10.0), (single, 10.0), (normal(generator, 9, 7), 2.0)]
+    cases += [(flipping, 10.0), (equal, 5.0), (equal, 9.0)]
+    for factor in (
+        2.0,
+        3.0,
+        4.0,
+        6.0,
+    ):  # features of many sizes, with values far out: no two rules agree on all of them
+        spread = torch.exp(1.5 * normal(generator, 15)) * torch.exp(normal(generator, 11, 15))
+        cases.append((normal(generator, 11, 15) * spread, factor))
+    return cases
 
 
 def outliers_by_maximum(state, factor):
@@ -81,6 +111,29 @@ def outliers_by_maximum(state, factor):
 def outliers_by_mean(state, factor):
     size = state.abs().mean(dim=0)
     return size >= factor * size.median()
+
+
+def outliers_by_norm(state, factor):
+    size = state.norm(dim=0)
+    return size >= factor * size.median()
+
+
+def outliers_sign_dropped_late(state, factor):
+    size = state.median(dim=0).values.abs()
+    return size >= factor * size.median()
+
+
+def outliers_over_all_values(state, factor):
+    return state.abs().median(dim=0).values >= factor * state.abs().median()
+
+
+def outliers_strictly_above(state, factor):
+    size = state.abs().median(dim=0).values
+    return size > factor * size.median()
+
+
+def outliers_listed(state, factor):
+    return outlier_mask(state, factor).nonzero().flatten()
 
 
 def outliers_signed(state, factor):
@@ -144,6 +197,18 @@ def writers_smallest(weight, inputs, token, feature, count):
 
 def writers_over_all_tokens(weight, inputs, token, feature, count):
     return (weight[feature] * inputs).abs().sum(dim=0).argsort(descending=True, stable=True)[:count]
+
+
+def writers_with_swapped_indices(weight, inputs, token, feature, count):
+    return writers(weight, inputs, feature, token, count)
+
+
+def writers_by_number(weight, inputs, token, feature, count):
+    return writers(weight, inputs, token, feature, count).sort().values
+
+
+def writers_amounts(weight, inputs, token, feature, count):
+    return (weight[feature] * inputs[token])[writers(weight, inputs, token, feature, count)]
 
 
 def writers_of_column(weight, inputs, token, feature, count):
@@ -222,6 +287,20 @@ def damage_left_out(model, tokens, length, layers, token, feature):
     return torch.tensor([perplexity(model, tokens, length)] * len(layers))
 
 
+def damage_at_positions(model, tokens, length, layers, token, feature):
+    return damage_by_layer(model, tokens, length, range(len(layers)), token, feature)
+
+
+def damage_minus_dense(model, tokens, length, layers, token, feature):
+    return damage_by_layer(model, tokens, length, layers, token, feature) - damage_left_out(
+        model, tokens, length, layers, token, feature
+    )
+
+
+def damage_as_loss(model, tokens, length, layers, token, feature):
+    return damage_by_layer(model, tokens, length, layers, token, feature).log()
+
+
 def damage_over_dense(model, tokens, length, layers, token, feature):
     return damage_by_layer(model, tokens, length, layers, token, feature) / damage_left_out(
         model, tokens, length, layers, token, feature
@@ -243,6 +322,19 @@ EXERCISES = [
                 peak_over_signed_median,
                 "you divided by the median of the signed values. Signed values lie on both sides of zero, so their median "
                 "says little about their size: take magnitudes first.",
+            ),
+            Misconception(
+                peak_without_magnitudes,
+                "you took maximum and median of the signed values. A value of -40 is as massive as one of 40, and signed "
+                "values have a median near zero: take magnitudes first.",
+            ),
+            Misconception(
+                peak_over_deviation,
+                "you divided by the standard deviation. One massive value makes it large, and hides behind it; the median "
+                "magnitude does not notice.",
+            ),
+            Misconception(
+                peak_minus_median, "you took a difference. How many times is a ratio: divide by the median magnitude."
             ),
             Misconception(
                 peak_over_mean,
@@ -284,6 +376,29 @@ EXERCISES = [
                 outliers_by_mean,
                 "you took the mean over the tokens. One huge value pulls a mean far up; the median asks what the feature "
                 "is at the typical token.",
+            ),
+            Misconception(
+                outliers_by_norm,
+                "you took the norm (or the root mean square) over the tokens. It squares, so one huge value outweighs all "
+                "others; the median asks what the feature is at the typical token.",
+            ),
+            Misconception(
+                outliers_sign_dropped_late,
+                "you dropped the sign after the median. A feature that is now 50, now -50 has a median near zero: magnitudes "
+                "first, then the median.",
+            ),
+            Misconception(
+                outliers_over_all_values,
+                "you compared with the median of all values. Compare with the size of the median feature: a median over "
+                "features of the medians over tokens.",
+            ),
+            Misconception(
+                outliers_strictly_above,
+                "right but for features that reach the factor exactly: at least means that they belong to the outliers.",
+            ),
+            Misconception(
+                outliers_listed,
+                "these are the numbers of the outlier features. A mask is wanted: one True or False for every feature.",
             ),
             Misconception(
                 outliers_signed,
@@ -340,6 +455,19 @@ EXERCISES = [
                 "wrote it.",
             ),
             Misconception(
+                writers_with_swapped_indices,
+                "token and feature are swapped: a row of the weight belongs to an output feature, a row of the inputs to a "
+                "token.",
+            ),
+            Misconception(
+                writers_by_number,
+                "these are the right columns in the order of their numbers. The strongest comes first.",
+            ),
+            Misconception(
+                writers_amounts,
+                "these are the contributions themselves. Where they come from is asked: the columns.",
+            ),
+            Misconception(
                 writers_of_column,
                 "you took a column of the weight. weight is [out, in]: what writes output feature i is row i.",
             ),
@@ -379,6 +507,15 @@ EXERCISES = [
                 damage_left_out,
                 "the model you measured was whole: perplexity has to be called inside the `with`.",
             ),
+            Misconception(
+                damage_at_positions,
+                "you counted 0, 1, 2, ... `layers` holds the hidden states to use: loop over its entries, not over its length.",
+            ),
+            Misconception(
+                damage_minus_dense,
+                "you subtracted the perplexity of the whole model. The perplexities themselves are wanted.",
+            ),
+            Misconception(damage_as_loss, "these are losses, the logarithms. The perplexities themselves are wanted."),
             Misconception(
                 damage_over_dense,
                 "you divided by the perplexity of the whole model. The perplexities themselves are wanted.",

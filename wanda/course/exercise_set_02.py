@@ -55,6 +55,22 @@ def share_of_the_zeros(mask):
     return mask.float().sum(dim=1) / mask.sum()
 
 
+def zeros_in_percent(mask):
+    return 100 * mask.float().mean(dim=1)
+
+
+def zeros_over_rows(mask):
+    return mask.float().sum(dim=1) / mask.shape[0]
+
+
+def zeros_over_the_layer(mask):
+    return mask.float().sum(dim=1) / mask.numel()
+
+
+def outputs_that_are_empty(mask):
+    return mask.all(dim=1).float()
+
+
 # 02.2 The layer-wise magnitude mask ------------------------------------------------------------------------------------
 
 
@@ -69,11 +85,32 @@ def layer_mask(weight, sparsity):
 def layer_mask_cases(generator):
     tied = torch.tensor([[0.5, -0.5, 0.5, -0.5], [0.1, 0.5, -0.5, 2.0], [3.0, -0.2, 0.5, 1.0]])
     cases = [(W, 0.5), (W, 0.25), (tied, 0.5), (normal(generator, 6, 8), 0.5)]
-    return [*cases, (normal(generator, 5, 7), 0.3), (normal(generator, 4, 4), 0.0)]
+    cases += [(normal(generator, 5, 7), 0.3), (normal(generator, 4, 4), 0.0)]
+    return [*cases, (normal(generator, 4, 7), 0.7), (normal(generator, 4, 7), 0.3)]  # 19.6 weights: 20; 8.4: 8
 
 
 def row_mask(weight, sparsity):
     return torch.stack([layer_mask(row[None], sparsity)[0] for row in weight])
+
+
+def column_mask(weight, sparsity):
+    return row_mask(weight.T, sparsity).T
+
+
+def rounded_down(weight, sparsity):
+    return layer_mask(weight, int(sparsity * weight.numel()) / weight.numel())
+
+
+def later_of_equals(weight, sparsity):
+    return layer_mask(weight.flip(0, 1), sparsity).flip(0, 1)
+
+
+def up_to_a_quantile(weight, sparsity):
+    return weight.abs() <= torch.quantile(weight.abs(), sparsity)
+
+
+def below_a_quantile(weight, sparsity):
+    return weight.abs() < torch.quantile(weight.abs(), sparsity)
 
 
 def signed_mask(weight, sparsity):
@@ -144,6 +181,18 @@ def difference_of_sizes(weight, inputs, mask):
     return float((before - after).abs() / before)
 
 
+def error_over_the_pruned(weight, inputs, mask):
+    return absolute_error(weight, inputs, mask) / float((inputs @ (weight * ~mask).T).norm())
+
+
+def error_of_absolute_sums(weight, inputs, mask):
+    return float((inputs @ (weight * mask).T).abs().sum() / (inputs @ weight.T).abs().sum())
+
+
+def error_of_the_mean_output(weight, inputs, mask):
+    return float(((inputs @ (weight * mask).T).norm(dim=0) / (inputs @ weight.T).norm(dim=0)).mean())
+
+
 def mean_of_ratios(weight, inputs, mask):
     return float(((inputs @ (weight * mask).T).abs() / (inputs @ weight.T).abs()).mean())
 
@@ -168,7 +217,7 @@ def furthest_cases(generator):
     quiet = weight * torch.linspace(1, 0.05, 20)  # small weights read the last inputs
     uneven = weight * torch.linspace(0.1, 3, 12)[:, None]  # outputs of very different sizes
     cases = [(W, X, 0.3), (weight, inputs, 0.25), (weight, inputs * 30, 0.25), (quiet, loud, 0.6)]
-    return [*cases, (uneven, inputs, 0.2), (weight, loud, 0.02), (weight, inputs, 0.5)]
+    return [*cases, (uneven, inputs, 0.2), (weight, loud, 0.02), (weight, inputs, 0.5), (weight, inputs, 1.5)]
 
 
 def furthest_by_weights(weight, inputs, tolerance):
@@ -185,6 +234,37 @@ def furthest_squared(weight, inputs, tolerance):
 
 def furthest_row_wise(weight, inputs, tolerance):
     return _last(weight, tolerance, lambda mask: output_error(weight, inputs, mask), row_mask)
+
+
+def furthest_with_inputs(weight, inputs, tolerance):
+    score = weight * inputs.norm(dim=0)
+    return _last(weight, tolerance, lambda mask: output_error(weight, inputs, mask), lambda _, s: layer_mask(score, s))
+
+
+def furthest_in_tenths(weight, inputs, tolerance):
+    return round(10 * furthest(weight, inputs, tolerance))
+
+
+def furthest_step_by_step(weight, inputs, tolerance):
+    best, before = 0.0, weight
+    for tenths in range(1, 10):
+        after = weight.masked_fill(layer_mask(weight, tenths / 10), 0)
+        if (inputs @ (before - after).T).norm() / (inputs @ weight.T).norm() > tolerance:
+            break
+        best, before = tenths / 10, after
+    return best
+
+
+def furthest_of_the_worst_output(weight, inputs, tolerance):
+    def worst(mask):
+        return float(((inputs @ (weight * mask).T).norm(dim=0) / (inputs @ weight.T).norm(dim=0)).max())
+
+    return _last(weight, tolerance, worst)
+
+
+def furthest_to_nothing(weight, inputs, tolerance):
+    best = furthest(weight, inputs, tolerance)
+    return 1.0 if best == 0.9 and tolerance >= 1 else best
 
 
 def one_step_too_far(weight, inputs, tolerance):
@@ -226,6 +306,21 @@ EXERCISES = [
                 "this is one number for the whole layer. The layer's sparsity is fixed beforehand; how it is shared out "
                 "among the outputs is the question. One number per row is wanted.",
             ),
+            Misconception(zeros_in_percent, "this is in percent; fractions between 0 and 1 are wanted."),
+            Misconception(
+                zeros_over_rows,
+                "you divided by the number of rows. The weights of an output stand side by side in its row: divide by the "
+                "number of columns.",
+            ),
+            Misconception(
+                zeros_over_the_layer,
+                "you divided by the number of weights in the layer. Divide by the number of weights the row has.",
+            ),
+            Misconception(
+                outputs_that_are_empty,
+                "you marked the outputs that lost everything. An output that lost nine in ten is starved as well: return the "
+                "fraction.",
+            ),
             Misconception(
                 share_of_the_zeros,
                 "you divided by all zeros of the layer: each row's share of the damage. Divide by the number of weights "
@@ -247,6 +342,28 @@ EXERCISES = [
                 row_mask,
                 "your mask compares weights within each row; magnitude pruning compares them across the whole layer, and "
                 "some rows lose more than others.",
+            ),
+            Misconception(
+                column_mask,
+                "your mask compares the weights of one column, that is of one input; magnitude pruning compares them across "
+                "the whole layer.",
+            ),
+            Misconception(
+                rounded_down,
+                "too few weights go where sparsity * size is not whole: int() cuts off, round() goes to the nearest number.",
+            ),
+            Misconception(
+                later_of_equals,
+                "right but for ties: of equal weights you removed the later ones. The earlier in reading order go first.",
+            ),
+            Misconception(
+                up_to_a_quantile,
+                "you took a quantile for a threshold. It gets the count wrong where weights are equal, and at sparsity 0, "
+                "where it still removes the smallest. Rank the weights, and count.",
+            ),
+            Misconception(
+                below_a_quantile,
+                "you took a quantile for a threshold, and equal weights all stay on one side of it. Rank the weights, and count.",
             ),
             Misconception(
                 signed_mask,
@@ -317,6 +434,19 @@ EXERCISES = [
                 "directions: take the difference first and its norm afterwards.",
             ),
             Misconception(
+                error_over_the_pruned,
+                "you divided by the size of the pruned output. Divide by the dense one: it is the same for every mask.",
+            ),
+            Misconception(
+                error_of_absolute_sums,
+                "you added up magnitudes (L1). The double bars mean the root of the sum of squares.",
+            ),
+            Misconception(
+                error_of_the_mean_output,
+                "you took one ratio per output and averaged them. A small output then counts as much as a large one; the "
+                "question is about the output as a whole: one norm above and one below.",
+            ),
+            Misconception(
                 mean_of_ratios,
                 "you averaged the ratios of single entries; one entry near zero rules them all. Take one norm above and "
                 "one below.",
@@ -353,6 +483,23 @@ EXERCISES = [
                 furthest_row_wise,
                 "you chose the weights row by row. This exercise asks for magnitude pruning as it is usually done: one "
                 "threshold for the layer.",
+            ),
+            Misconception(
+                furthest_with_inputs,
+                "you chose the weights with a look at the inputs. That is where notebook 03 is going; here the size alone "
+                "chooses, and the inputs only measure what it did.",
+            ),
+            Misconception(furthest_in_tenths, "this is the number of steps. The sparsity is wanted, such as 0.4."),
+            Misconception(
+                furthest_step_by_step,
+                "you compared each step with the step before. Small steps add up: compare with the dense output each time.",
+            ),
+            Misconception(
+                furthest_of_the_worst_output,
+                "you held the worst output to the tolerance. The change of the output as a whole is meant, as in 02.3.",
+            ),
+            Misconception(
+                furthest_to_nothing, "you went on to 1.0, a layer without any weight. The last step to try is 0.9."
             ),
             Misconception(
                 one_step_too_far,

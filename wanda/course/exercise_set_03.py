@@ -2,6 +2,8 @@
 
 # ruff: noqa: D103 (a wrong idea is explained by its diagnosis, a solution by the notebook)
 
+import math
+
 import torch
 
 from .exercise_types import Exercise, Misconception
@@ -55,6 +57,30 @@ def cost_per_output(weight, inputs):
     return weight.abs() * inputs.norm(dim=1)[:, None]
 
 
+def cost_with_one_norm(weight, inputs):
+    return weight.abs() * inputs.norm()
+
+
+def cost_with_maximum(weight, inputs):
+    return weight.abs() * inputs.abs().amax(dim=0)
+
+
+def cost_with_mean_magnitude(weight, inputs):
+    return weight.abs() * inputs.abs().mean(dim=0)
+
+
+def cost_with_deviation(weight, inputs):
+    return weight.abs() * inputs.std(dim=0)
+
+
+def cost_divided(weight, inputs):
+    return weight.abs() / inputs.norm(dim=0)
+
+
+def cost_of_outputs(weight, inputs):
+    return (weight.abs() * inputs.norm(dim=0)).sum(dim=1)
+
+
 def cost_with_mean(weight, inputs):
     return (weight * inputs.mean(dim=0)).abs()
 
@@ -98,12 +124,16 @@ def wanda_layer_cases(generator):
     toy[0, 1] = -0.41  # no tie
     scale = torch.tensor([1.0, 5.0, 0.2, 1.0, 3.0, 0.5, 1.0, 2.0])
     rows = torch.tensor([[0.2], [1.0], [4.0]])
+    bursts = normal(generator, 16, 8)  # some features are silent but for one token, where they are loud
+    bursts[1:, ::2] *= 0.01
+    bursts[0, ::2] = torch.tensor([12.0, 8.0, -10.0, 15.0])
     return [
         (toy, X, 0.5),
         (toy, X, 0.0),
         (rows * normal(generator, 3, 8), scale * normal(generator, 16, 8), 0.5),
         (rows * normal(generator, 3, 8), scale * normal(generator, 16, 8), 0.7),  # 5.6 weights: 6
         (normal(generator, 12, 8), scale * normal(generator, 16, 8), 0.25),
+        (normal(generator, 12, 8), scale * bursts, 0.3),  # 2.4 weights: 2
     ]
 
 
@@ -131,6 +161,36 @@ def layer_keeps_the_smallest(weight, inputs, sparsity):
 def layer_rounded_down(weight, inputs, sparsity):
     count = int(sparsity * weight.shape[1])
     return weight.masked_fill(rows_smallest(removal_cost(weight, inputs), count / weight.shape[1]), 0)
+
+
+def layer_rounded_up(weight, inputs, sparsity):
+    count = math.ceil(sparsity * weight.shape[1])
+    return weight.masked_fill(rows_smallest(removal_cost(weight, inputs), count / weight.shape[1]), 0)
+
+
+def layer_by_quantile(weight, inputs, sparsity):
+    score = removal_cost(weight, inputs)
+    return weight.masked_fill(score <= score.quantile(sparsity, dim=1, keepdim=True), 0)
+
+
+def layer_keeps_its_sparsity(weight, inputs, sparsity):
+    return wanda_layer(weight, inputs, 1 - sparsity)
+
+
+def layer_with_absolute_sum(weight, inputs, sparsity):
+    return weight.masked_fill(rows_smallest(cost_with_absolute_sum(weight, inputs), sparsity), 0)
+
+
+def layer_with_squared_norm(weight, inputs, sparsity):
+    return weight.masked_fill(rows_smallest(cost_squared_norm(weight, inputs), sparsity), 0)
+
+
+def layer_by_inputs(weight, inputs, sparsity):
+    return weight.masked_fill(rows_smallest(inputs.norm(dim=0).expand_as(weight), sparsity), 0)
+
+
+def layer_rescaled(weight, inputs, sparsity):
+    return wanda_layer(weight, inputs, sparsity) / (1 - sparsity)
 
 
 def layer_signed(weight, inputs, sparsity):
@@ -177,6 +237,24 @@ def norms_with_padding(batches, masks):
     return stream_norm(batches, [torch.ones_like(mask) for mask in masks])
 
 
+def norms_of_padding(batches, masks):
+    return stream_norm(batches, [~mask for mask in masks])
+
+
+def norms_weighted(batches, masks):
+    counts = [int(mask.sum()) for mask in masks]
+    norms = [inputs[mask].norm(dim=0) for inputs, mask in zip(batches, masks, strict=True)]
+    return sum(count * norm for count, norm in zip(counts, norms, strict=True)) / sum(counts)
+
+
+def norms_of_largest_batch(batches, masks):
+    return torch.stack([inputs[mask].norm(dim=0) for inputs, mask in zip(batches, masks, strict=True)]).amax(dim=0)
+
+
+def norms_listed(batches, masks):
+    return torch.stack([inputs[mask].norm(dim=0) for inputs, mask in zip(batches, masks, strict=True)])
+
+
 def norms_of_last_batch(batches, masks):
     return stream_norm(batches[-1:], masks[-1:])
 
@@ -211,6 +289,22 @@ def power_on_the_product(weight, input_norm, power):
 
 def power_on_the_weight(weight, input_norm, power):
     return weight.abs() ** power * input_norm
+
+
+def power_reversed(weight, input_norm, power):
+    return weight.abs() * input_norm ** (1 - power)
+
+
+def power_as_mixture(weight, input_norm, power):
+    return (1 - power) * weight.abs() + power * weight.abs() * input_norm
+
+
+def power_shared_out(weight, input_norm, power):
+    return weight.abs() ** (1 - power) * input_norm**power
+
+
+def power_of_the_square(weight, input_norm, power):
+    return weight.abs() * input_norm.square() ** power
 
 
 def power_as_factor(weight, input_norm, power):
@@ -250,6 +344,32 @@ EXERCISES = [
                 "the inputs, which are the columns.",
             ),
             Misconception(
+                cost_with_one_norm,
+                "you took one norm of all inputs together. A factor that all weights share changes no ranking: each feature "
+                "needs its own norm.",
+            ),
+            Misconception(
+                cost_with_maximum,
+                "you took the largest value of the feature. Removing the weight changes the output at every token, and the "
+                "norm counts them all.",
+            ),
+            Misconception(
+                cost_with_mean_magnitude,
+                "you averaged the magnitudes of the feature. The output error here is a root of summed squares: the L2 norm.",
+            ),
+            Misconception(
+                cost_with_deviation,
+                "you took the standard deviation, which leaves out the mean. A feature that is 10 at every token has none, but "
+                "the output would miss it.",
+            ),
+            Misconception(
+                cost_divided, "you divided by the norm. The louder the input, the more its weight is missed: multiply."
+            ),
+            Misconception(
+                cost_of_outputs,
+                "you added up the costs of each row. One cost for every single weight is wanted, in the shape of the weight.",
+            ),
+            Misconception(
                 cost_with_mean,
                 "you averaged the feature over tokens. Positive and negative values cancel in a mean, but a change of "
                 "the output hurts in either direction.",
@@ -281,7 +401,8 @@ EXERCISES = [
         ],
         hints=(
             "Removing w_ij changes output i by -w_ij times column j of the inputs, and nothing else. How long is that vector?",
-            "One norm per column, inputs.norm(dim=0), has shape [in]; times weight.abs(), it broadcasts over the rows.",
+            "inputs.norm(dim=...) over the tokens leaves one norm per column, [in]. A tensor [in] broadcasts over the rows of "
+            "one of shape [out, in].",
         ),
     ),
     Exercise(
@@ -315,6 +436,37 @@ EXERCISES = [
                 "number, int() cuts it off.",
             ),
             Misconception(
+                layer_rounded_up,
+                "each row loses too many weights where sparsity * in is not whole: the count is rounded to the nearest number, "
+                "not up.",
+            ),
+            Misconception(
+                layer_by_quantile,
+                "you took a quantile for a threshold and removed what does not exceed it. At sparsity 0 the smallest still "
+                "goes: rank the scores, and count.",
+            ),
+            Misconception(
+                layer_keeps_its_sparsity,
+                "you kept the share `sparsity` and removed the rest. Sparsity is the share that goes.",
+            ),
+            Misconception(
+                layer_with_absolute_sum,
+                "you summed the magnitudes of a feature (L1). What a removal costs is the L2 norm; a feature that is loud at one "
+                "token only shows the difference.",
+            ),
+            Misconception(
+                layer_with_squared_norm,
+                "you multiplied |w| by the squared norm. Squaring the whole score changes no ranking; squaring only the norm does.",
+            ),
+            Misconception(
+                layer_by_inputs,
+                "you ranked by the inputs alone. The weight has to enter the score: |w_ij| times ||x_j||.",
+            ),
+            Misconception(
+                layer_rescaled,
+                "you scaled up the weights that stay, as dropout does. Wanda leaves them exactly as they are.",
+            ),
+            Misconception(
                 layer_signed,
                 "you ranked by w times the norm, with its sign, so large negative weights go first. Take |w|.",
             ),
@@ -328,8 +480,8 @@ EXERCISES = [
         ],
         hints=(
             "Three steps: score [out, in], then the positions of the smallest scores in each row, then zeros there.",
-            "row_mask(wanda_score(weight, inputs.norm(dim=0)), sparsity) is the mask; weight.masked_fill(mask, 0) is a new "
-            "tensor.",
+            "wanda_score wants one norm per input feature, row_mask the score and the sparsity; masked_fill makes a new tensor "
+            "from the weight and the mask.",
         ),
     ),
     Exercise(
@@ -350,6 +502,20 @@ EXERCISES = [
             Misconception(
                 norms_with_padding,
                 "padding is counted. It is no text: leave out the positions where the mask is False.",
+            ),
+            Misconception(norms_of_padding, "you kept the padding and left out the text. True marks a token."),
+            Misconception(
+                norms_weighted,
+                "you averaged the norms of the batches, weighted by their tokens. Norms do not average to the norm of the whole: "
+                "add squares, and take one root at the end.",
+            ),
+            Misconception(
+                norms_of_largest_batch,
+                "you took the largest of the batches' norms. Every batch adds to the norm of the whole: add their squares.",
+            ),
+            Misconception(
+                norms_listed,
+                "this is one norm for each batch. One norm per feature over all batches together is wanted.",
             ),
             Misconception(
                 norms_of_last_batch, "only the last batch counts: the sum starts anew in each turn of the loop."
@@ -380,6 +546,23 @@ EXERCISES = [
                 "the power acts on the whole product, weight included. A power of the whole score does not change any "
                 "ranking; it belongs on the norm alone.",
             ),
+            Misconception(
+                power_reversed,
+                "the dial is turned round: at power 0 the norm has to have no say (magnitude), at 1 its full say (Wanda).",
+            ),
+            Misconception(
+                power_as_mixture,
+                "you mixed the two scores in a straight line. The ends are right, but between them a sum is not a power: the "
+                "norm gets the exponent.",
+            ),
+            Misconception(
+                power_shared_out,
+                "you took a power from the weight and gave it to the norm: at 1 only the inputs are left. The weight keeps its "
+                "full say at every setting.",
+            ),
+            Misconception(
+                power_of_the_square, "the norm is squared before the power acts, so at 1 the score is not Wanda's."
+            ),
             Misconception(power_on_the_weight, "the power acts on the weight. It belongs on the norm."),
             Misconception(
                 power_as_factor,
@@ -393,7 +576,7 @@ EXERCISES = [
         ],
         hints=(
             "At power 0 every norm has to become 1, at power 1 it has to stay as it is.",
-            "weight.abs() * input_norm ** power",
+            "Only the norm gets the exponent, with **; the weight keeps its absolute value. [in] broadcasts over the rows.",
         ),
     ),
 ]

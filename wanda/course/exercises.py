@@ -192,7 +192,9 @@ def _dtype(tensor):
 def _kind(value):
     if isinstance(value, torch.Tensor):
         return f"a tensor of shape {list(value.shape)}" if value.ndim else f"a single {_sort(value)}"
-    return f"a tuple of {len(value)}" if isinstance(value, tuple) else f"{value!r:.40} ({type(value).__name__})"
+    if isinstance(value, tuple):  # or a list: _normal made it a tuple
+        return f"a list or tuple of {len(value)}"
+    return f"{value!r:.40} ({type(value).__name__})"
 
 
 def _brief(value):
@@ -201,11 +203,15 @@ def _brief(value):
         if value.numel() > SHOWN:
             return f"a tensor of shape {list(value.shape)}"
         numbers = np.asarray(value.tolist())
-        return np.array2string(numbers, precision=4, suppress_small=True, separator=", ").replace("\n", "\n    ")
+        tiny = bool(((numbers != 0) & (np.abs(numbers) < 1e-3)).any())  # must not be printed as if it were zero
+        style = {"formatter": {"float_kind": "{:.4g}".format}} if tiny else {"precision": 4, "suppress_small": True}
+        return np.array2string(numbers, separator=", ", **style).replace("\n", "\n    ")
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(_brief, value)).join("()")
+        return ", ".join(map(_brief, value)).join("()" if isinstance(value, tuple) else "[]")
+    if isinstance(value, torch.nn.Module):
+        return f"a {type(value).__name__}"
     return f"{value!r:.60}"
 
 
 def _wrapped(text):
-    return textwrap.fill(text, 110)
+    return textwrap.fill(text, 88)  # what a notebook shows without breaking the line again
