@@ -39,6 +39,7 @@ bench: .venv/ready  ## the time of each method over the time of a dense forward 
 results: .venv/ready  ## measure everything in results/ again (an hour) and draw the README's table from it
 	$(BIN)/python -m benchmarks.speed --out results/speed.json
 	$(BIN)/python -m benchmarks.quality --text wikitext2 --out results/quality-wikitext2.json
+	$(BIN)/python -m benchmarks.memory --out results/memory.json
 	$(BIN)/python -m benchmarks.readme
 
 publish: .venv/ready  ## say where the repository lives, in every file that names it: REPO=owner/name
