@@ -40,6 +40,7 @@ results: .venv/ready  ## measure what is missing in results/ (hours, from nothin
 	test -f results/speed.json || $(BIN)/python -m benchmarks.speed --out results/speed.json
 	$(BIN)/python -m benchmarks.quality
 	test -f results/peers.json || $(BIN)/python -m benchmarks.peers
+	test -f results/memory.json || $(BIN)/python -m benchmarks.memory --out results/memory.json
 	$(BIN)/python -m benchmarks.readme
 
 publish: .venv/ready  ## say where the repository lives, in every file that names it: REPO=owner/name

@@ -10,6 +10,7 @@ import torch
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from conftest import tiny
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import AutoModelForCausalLM
 
 import wanda
 from wanda import pruning
@@ -236,6 +237,17 @@ def test_a_model_dispatched_by_accelerate_is_pruned_like_any_other(model, calibr
     assert same(model, plain)
     assert [block.module.forward for block in find_blocks(model)] == forwards
     assert torch.equal(model(calibration).logits, plain(calibration).logits)
+
+
+def test_a_model_that_was_loaded_with_a_device_map(model, calibration, tmp_path):
+    """A device for each module, as `device_map="auto"` finds them for several GPUs; here each of them is the CPU."""
+    model.save_pretrained(tmp_path)
+    places = {"model.embed_tokens": "cpu", "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}
+    places |= {f"model.layers.{index}": "cpu" for index in range(3)}
+    mapped = AutoModelForCausalLM.from_pretrained(tmp_path, device_map=places)
+    for one in (model, mapped):
+        wanda.prune(one, calibration, progress=False)
+    assert same(model, mapped)
 
 
 def test_hooks_on_single_modules(model, calibration):

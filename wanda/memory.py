@@ -31,8 +31,8 @@ def memory_needed(source, tokens=0, *, hessians=False, skip=(), revision=None):
         the blocks), "activations" (of one batch in a block), "hessians", and "total", the peak.
 
     What the libraries take once in the life of a process (their code, modules that transformers imports when they are
-    needed, thread pools) is not in it: results/memory.json has what was measured. With a GPU the same sum
-    is an upper bound for its memory.
+    needed, thread pools) is not in it: results/memory.json has what was measured. The formula is for a CPU. A GPU's
+    memory also holds what sorting scores takes, and was not measured.
     """
     skeleton = Skeleton(find_folder(source, revision))
     blocks = skeleton.blocks(skip)
@@ -46,8 +46,11 @@ def memory_needed(source, tokens=0, *, hessians=False, skip=(), revision=None):
     embeddings = _bytes(skeleton, skeleton.outside(blocks))
     # A block's forward: what each layer reads and gives, and the residual stream; its widest input in float32, twice,
     # and the norm's two float32 copies of the stream.
-    widths = max(sum(outputs + inputs for outputs, inputs in layers) for layers in shapes)
-    widest = max(inputs for layers in shapes for _, inputs in layers)
+    runs = (
+        shapes if not skip else [[tuple(layer.weight.shape) for layer in block.layers] for block in skeleton.blocks()]
+    )
+    widths = max(sum(outputs + inputs for outputs, inputs in layers) for layers in runs)
+    widest = max(inputs for layers in runs for _, inputs in layers)
     activations = tokens * (itemsize * (widths + 4 * hidden) + 8 * widest + 8 * hidden)
     # Sums in float64 and factors in float32, as if no two layers shared their input; then the factorisation's copies.
     squares = max(sum(inputs**2 for _, inputs in layers) for layers in shapes)
