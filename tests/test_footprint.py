@@ -5,7 +5,7 @@ from conftest import tiny
 
 from wanda.course import footprint
 
-needs_linux = pytest.mark.skipif(not footprint.MAPPINGS.is_file(), reason="only Linux tells a process its peak memory")
+needs_linux = pytest.mark.skipif(not footprint.CLEAR.is_file(), reason="only Linux tells a process its peak memory")
 
 
 @needs_linux
@@ -30,5 +30,5 @@ def test_a_run_that_fails_says_why(tmp_path):
 
 
 def test_where_the_system_does_not_tell_nothing_is_made_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(footprint, "MAPPINGS", tmp_path / "not here")
+    monkeypatch.setattr(footprint, "CLEAR", tmp_path / "not here")
     assert footprint.peak("stream", tmp_path, 1, 8) is None

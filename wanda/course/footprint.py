@@ -3,20 +3,13 @@
     python -m wanda.course.footprint stream FOLDER 16 256
 
 In a notebook's own process there would be nothing to see: what other cells have loaded is in memory already. The new
-process prunes a small random model first, so that what the libraries take once and for all (thread pools, tables) is not
+process prunes a small random model first, so that what the libraries take once and for all (code, thread pools) is not
 charged to the run.
-
-What counts is the memory that the process has written to, and the pages of checkpoints that it has mapped. The peak that
-the system itself keeps (VmHWM) would not do: it counts the pages of the libraries' code as well, and these come and go, as
-the system sees fit, by more than a streamed run takes.
 """
 
-import gc
 import subprocess
 import sys
 import tempfile
-import threading
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -25,8 +18,7 @@ from ..pruning import prune
 from ..streaming import prune_checkpoint
 
 WAYS = ("whole", "stream")
-STATUS, MAPPINGS = Path("/proc/self/status"), Path("/proc/self/smaps")
-INTERVAL = 0.01  # seconds from one look to the next
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def peak(way, folder, samples, length):
@@ -43,7 +35,7 @@ def peak(way, folder, samples, length):
     """
     if way not in WAYS:
         raise ValueError(f"way must be one of {', '.join(map(repr, WAYS))}; got {way!r}")
-    if not (STATUS.is_file() and MAPPINGS.is_file()):
+    if not (STATUS.is_file() and CLEAR.is_file()):
         return None
     arguments = [way, str(folder), str(samples), str(length), str(torch.get_num_threads())]
     run = subprocess.run(
@@ -67,42 +59,10 @@ def main(way, folder, samples, length, threads=1):
         sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
         LlamaForCausalLM(LlamaConfig(vocab_size=256, **sizes)).save_pretrained(small)
         _prune(way, small, rehearsal, calibration[:2, :32] % 256)
-        with _watching() as seen:
-            _prune(way, folder, target, calibration)
-        return max(seen) - seen[0]
-
-
-@contextmanager
-def _watching():
-    """Yields a list with the bytes that the process holds at the beginning, then every few milliseconds of a `with`."""
-    gc.collect()
-    seen, done = [_held()], threading.Event()
-
-    def watch():
-        while not done.wait(INTERVAL):
-            seen.append(_held())
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        done.set()
-        thread.join()
-
-
-def _held():
-    """Bytes that this process has written to, in memory or swapped out, and pages of mapped checkpoints."""
-    own = sum(_kilobytes(line) for line in _lines(STATUS) if line.startswith(("RssAnon:", "VmSwap:")))
-    mapped, counts = 0, False
-    for line in _lines(MAPPINGS):
-        if line.startswith("Rss:") and counts:
-            mapped += _kilobytes(line)
-        elif line.startswith("Private_Dirty:") and counts:
-            mapped -= _kilobytes(line)  # written to: among RssAnon already
-        elif "-" in line.partition(" ")[0]:  # the line that names a mapping
-            counts = line.endswith(".safetensors")
-    return 1024 * (own + mapped)
+        CLEAR.write_text("5")  # the peak is counted from here
+        before = _memory("VmRSS")
+        _prune(way, folder, target, calibration)
+        return _memory("VmHWM") - before
 
 
 def _prune(way, folder, target, calibration):
@@ -116,12 +76,10 @@ def _prune(way, folder, target, calibration):
     model.save_pretrained(target)
 
 
-def _lines(path):
-    return path.read_text(encoding="utf-8", errors="replace").splitlines()
-
-
-def _kilobytes(line):
-    return int(line.split()[1])
+def _memory(field):
+    """A line of what the system says of this process, in bytes."""
+    (line,) = [line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:")]
+    return int(line.split()[1]) * 1024
 
 
 if __name__ == "__main__":
