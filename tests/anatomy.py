@@ -48,18 +48,18 @@ def bootstrap(notebook):
 
 
 def measured(notebook):
-    """(minutes, GiB of memory, MB to fetch) that the header says a run takes; None if it does not say all of them."""
+    """(cores, minutes, GiB of memory, MB to fetch) that the header says a run takes; None if it does not say all of them."""
     found = re.search(
-        r"<!-- measured -->\s+Measured [^\n]*?: ([\d.]+) minutes, ([\d.]+) GiB of memory; ([\d,]+) MB fetched once",
+        r"<!-- measured -->\s+Measured on (\d+) cores? [^\n]*?: ([\d.]+) minutes, ([\d.]+) GiB of memory; ([\d,]+) MB fetched once",
         notebook.cells[0].source,
     )
     return tuple(float(number.replace(",", "")) for number in found.groups()) if found else None
 
 
-def measured_minutes(notebook):
-    """The minutes that the header says a run took; None if it does not say."""
+def core_minutes(notebook):
+    """The minutes that the header says a run took, times the cores it had; None if it does not say."""
     found = measured(notebook)
-    return found[0] if found else None
+    return found[0] * found[1] if found else None
 
 
 # The checks -------------------------------------------------------------------------------------------------------------
