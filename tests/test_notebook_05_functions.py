@@ -1,14 +1,12 @@
 """What notebook 05 builds in cells, the module owns: the two give the same results."""
 
-import json
-
 import pytest
 import reference
 import torch
-from cells import NOTEBOOKS, cell_function
+from cells import cell_function
 
 import wanda
-from wanda.course import exercise_set_05
+from wanda.course import exercise_set_05, results
 from wanda.sparsegpt import inverse_factor, repair, sparsegpt
 
 SPARSEGPT = "05_sparsegpt"
@@ -99,6 +97,5 @@ def test_the_solution_of_exercise_05_4_is_the_matrix_that_the_module_factorises(
 
 
 def test_in_the_table_of_the_readme_sparsegpt_is_ahead_of_wanda_as_notebook_05_says():
-    rows = json.loads((NOTEBOOKS.parent / "results" / "quality-wikitext2.json").read_text(encoding="utf-8"))["rows"]
-    half = {row["method"]: row["perplexity"] for row in rows if row["pattern"] is None}
+    half = {cell["method"]: cell["perplexity"] for cell in results.quality(text="wikitext2", amount="50%")}
     assert 0.85 < half["sparsegpt"] / half["wanda"] < 1
