@@ -22,6 +22,9 @@ def is_n_m_cases(generator):
     crossing = torch.tensor([[0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0]])  # four in a row, over the border
     emptier = torch.tensor([[0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]])
     columns = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0], [1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0]])
+    negative = torch.tensor([[0.0, -3.0, -2.0, -1.0, 0.0, 4.0, 0.0, 0.0]])
+    strided = torch.tensor([[1.0, 2.0, 0.0, 0.0, 3.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0, 3.0, 4.0, 0.0, 0.0]])
+    later = torch.tensor([[1.0, 0.0, 0.0, 2.0], [1.0, 0.0, 2.0, 0.0], [3.0, 1.0, 2.0, 0.0]])  # only its last row is not
     one = torch.randn(3, 8, generator=generator)
     one[:, [0, 2, 3, 4, 5, 7]] = 0
     return [
@@ -33,6 +36,11 @@ def is_n_m_cases(generator):
         (two_four, 4, 8),
         (one, 1, 4),
         (torch.randn(4, 8, generator=generator), 4, 8),
+        (negative, 2, 4),
+        (strided, 2, 4),
+        (later, 2, 4),
+        (later, 3, 4),
+        (two_four, 1, 4),
     ]
 
 
@@ -60,6 +68,44 @@ def n_zeros(weight, keep, size):
     return bool(((groups == 0).sum(dim=2) <= keep).all())
 
 
+def at_least_n_zeros(weight, keep, size):
+    groups = weight.reshape(weight.shape[0], -1, size)
+    return bool(((groups == 0).sum(dim=2) >= keep).all())
+
+
+def fewer_than_n(weight, keep, size):
+    groups = weight.reshape(weight.shape[0], -1, size)
+    return bool(((groups != 0).sum(dim=2) < keep).all())
+
+
+def share_of_each_row(weight, keep, size):
+    return bool(((weight != 0).double().mean(dim=1) <= keep / size).all())
+
+
+def some_group(weight, keep, size):
+    groups = weight.reshape(weight.shape[0], -1, size)
+    return bool(((groups != 0).sum(dim=2) <= keep).any())
+
+
+def positive_only(weight, keep, size):
+    groups = weight.reshape(weight.shape[0], -1, size)
+    return bool(((groups > 0).sum(dim=2) <= keep).all())
+
+
+def counted_across_groups(weight, keep, size):
+    groups = weight.reshape(weight.shape[0], -1, size)
+    return bool(((groups != 0).sum(dim=1) <= keep).all())
+
+
+def with_a_stride(weight, keep, size):
+    groups = weight.reshape(weight.shape[0], size, -1)
+    return bool(((groups != 0).sum(dim=1) <= keep).all())
+
+
+def first_row(weight, keep, size):
+    return is_n_m(weight[:1], keep, size)
+
+
 # 07.2 Bits per weight --------------------------------------------------------------------------------------------------
 
 
@@ -80,7 +126,7 @@ def bits_with_all_places(keep, size, bits):
 
 
 def bits_per_kept_weight(keep, size, bits):
-    return bits + math.ceil(math.log2(size))
+    return float(bits + math.ceil(math.log2(size)))
 
 
 def bits_as_bitmap(keep, size, bits):
@@ -88,11 +134,43 @@ def bits_as_bitmap(keep, size, bits):
 
 
 def bits_per_group(keep, size, bits):
-    return keep * bits + keep * math.ceil(math.log2(size))
+    return float(keep * bits + keep * math.ceil(math.log2(size)))
 
 
 def bits_with_fractions(keep, size, bits):
     return (keep * bits + keep * math.log2(size)) / size
+
+
+def bits_rounded_down(keep, size, bits):
+    return keep * (bits + int(math.log2(size))) / size
+
+
+def two_bits_always(keep, size, bits):
+    return keep * (bits + 2) / size
+
+
+def one_place_per_group(keep, size, bits):
+    return (keep * bits + math.ceil(math.log2(size))) / size
+
+
+def place_among_the_kept(keep, size, bits):
+    return keep * (bits + math.ceil(math.log2(keep))) / size
+
+
+def bits_of_a_mask(keep, size, bits):
+    return (keep * bits + math.ceil(math.log2(math.comb(size, keep)))) / size
+
+
+def bits_of_the_removed(keep, size, bits):
+    return (size - keep) * (bits + math.ceil(math.log2(size))) / size
+
+
+def share_of_dense(keep, size, bits):
+    return bits_per_weight(keep, size, bits) / bits
+
+
+def whole_bits(keep, size, bits):
+    return keep * (bits + math.ceil(math.log2(size))) // size
 
 
 # 07.3 The speed-up to expect -------------------------------------------------------------------------------------------
@@ -110,8 +188,9 @@ def speedup_cases(generator):
         (1, large, 2e12, 3e14),  # far on the side of memory
         (4096, large, 2e12, 3e14),  # far on the side of arithmetic
         (160, large, 2e12, 3e14),  # dense is held up by arithmetic, sparse by memory
+        (250, large, 2e12, 3e14),  # both are held up by arithmetic, and not by far
         (128, small, 5e10, 1e12),
-        (20, small, 5e10, 1e12),
+        (15, small, 5e10, 1e12),
     ]
 
 
@@ -131,6 +210,38 @@ def time_adds_up(tokens, weights, bandwidth, rate):
 def the_faster_of_two(tokens, weights, bandwidth, rate):
     dense = min(2 * weights / bandwidth, 2 * tokens * weights / rate)
     return dense / min(9 / 8 * weights / bandwidth, tokens * weights / rate)
+
+
+def times_of(
+    tokens, weights, bandwidth, rate, dense_bytes=2, sparse_bytes=9 / 8, dense_operations=2, sparse_operations=1
+):
+    """The ratio of the two times, with other numbers in it than the right ones."""
+    dense = max(dense_bytes * weights / bandwidth, dense_operations * tokens * weights / rate)
+    return dense / max(sparse_bytes * weights / bandwidth, sparse_operations * tokens * weights / rate)
+
+
+def operations_not_halved(tokens, weights, bandwidth, rate):
+    return times_of(tokens, weights, bandwidth, rate, sparse_operations=2)
+
+
+def bits_for_bytes(tokens, weights, bandwidth, rate):
+    return times_of(tokens, weights, bandwidth, rate, dense_bytes=16, sparse_bytes=9)
+
+
+def one_operation(tokens, weights, bandwidth, rate):
+    return times_of(tokens, weights, bandwidth, rate, dense_operations=1, sparse_operations=1 / 2)
+
+
+def share_for_bytes(tokens, weights, bandwidth, rate):
+    return times_of(tokens, weights, bandwidth, rate, sparse_bytes=9 / 16)
+
+
+def dense_decides_for_both(tokens, weights, bandwidth, rate):
+    return 16 / 9 if 2 * weights / bandwidth > 2 * tokens * weights / rate else 2.0
+
+
+def sparse_decides_for_both(tokens, weights, bandwidth, rate):
+    return 16 / 9 if 9 / 8 * weights / bandwidth > tokens * weights / rate else 2.0
 
 
 def share_of_time(tokens, weights, bandwidth, rate):
@@ -167,6 +278,39 @@ EXERCISES = [
             Misconception(
                 n_zeros, "you limit the zeros. N:M limits what stays: at most N of each M weights are not zero."
             ),
+            Misconception(
+                at_least_n_zeros,
+                "you ask for N zeros in each group. That is the same at 2:4, where half of the group stays, but not at 1:4: "
+                "there one weight may stay, and three must be zero. Count what is not zero.",
+            ),
+            Misconception(
+                fewer_than_n,
+                "you ask for fewer than N non-zeros in each group. N of them are allowed: <=, not <.",
+            ),
+            Misconception(
+                share_of_each_row,
+                "you count over a whole row. Half of a row may be zero and still three stand together in one group, "
+                "which has room for two: look at each M consecutive inputs by themselves.",
+            ),
+            Misconception(
+                some_group,
+                "you are content when one group keeps the limit. A single group above it and the weight cannot be "
+                "stored: all of them must.",
+            ),
+            Misconception(
+                positive_only, "you count the weights above zero. Negative weights are weights too: != 0, not > 0."
+            ),
+            Misconception(
+                counted_across_groups,
+                "you group rightly, and then count across the groups: the first of each, the second of each. With "
+                "[out, groups, size] the members of a group lie along the last dimension.",
+            ),
+            Misconception(
+                with_a_stride,
+                "your groups are made of weights that lie far apart. reshape(out, -1, size) puts neighbours into a group; "
+                "reshape(out, size, -1) takes them from all over the row.",
+            ),
+            Misconception(first_row, "you look at the first row only. Every row has its groups."),
         ],
         (
             "Give the matrix a third dimension, so that each group lies by itself along the last one.",
@@ -206,6 +350,37 @@ EXERCISES = [
                 "you use a fraction of a bit. A place among six takes three bits, since two can only tell four apart: "
                 "round log2(M) up.",
             ),
+            Misconception(
+                bits_rounded_down,
+                "you round log2(M) down. A place among six takes three bits: with two one can only tell four apart. Round up.",
+            ),
+            Misconception(
+                two_bits_always,
+                "you give each place two bits. That is right for M = 4; a place among eight takes three: log2(M), rounded up.",
+            ),
+            Misconception(
+                one_place_per_group,
+                "you store one place for a group. Each of the N numbers that stay needs its own.",
+            ),
+            Misconception(
+                place_among_the_kept,
+                "you write a place among the N that stay. What has to be told is which of the M places of the group it is.",
+            ),
+            Misconception(
+                bits_of_a_mask,
+                "you number the possible masks of a group. That form is shorter (six masks fit in three bits at "
+                "2:4), but the hardware would have to look the places up; here each number brings its own place.",
+            ),
+            Misconception(
+                bits_of_the_removed, "you count M - N weights of each group. N of M stay, and only those are stored."
+            ),
+            Misconception(
+                share_of_dense,
+                "this is the share of the dense matrix. Bits per weight are wanted: do not divide by the bits of a value.",
+            ),
+            Misconception(
+                whole_bits, "you round the result to a whole number. An average may have a fraction: /, not //."
+            ),
         ],
         (
             "What is stored for a group? N numbers, and for each of them its place, one of M.",
@@ -225,8 +400,8 @@ EXERCISES = [
             ),
             Misconception(
                 memory_only,
-                "you count bytes only, and get 16/9 whatever happens. With many tokens each weight that has been read is "
-                "used many times, and the operations decide.",
+                "you get 16/9 whatever happens, as if only the bytes counted. The weights are read once for all tokens, but the "
+                "operations grow with the number of tokens: with many of them, they decide.",
             ),
             Misconception(
                 time_adds_up,
@@ -241,6 +416,33 @@ EXERCISES = [
             Misconception(
                 share_of_time,
                 "you divided the sparse time by the dense one. A speed-up of 2 means half the time: dense over sparse.",
+            ),
+            Misconception(
+                operations_not_halved,
+                "your sparse product makes as many operations as the dense one. The units skip the zeros: half of them.",
+            ),
+            Misconception(
+                bits_for_bytes,
+                "you have read bits for bytes. The bandwidth is in bytes per second; 16 bits are 2 bytes, and 9 bits 9/8 of one.",
+            ),
+            Misconception(
+                one_operation,
+                "your weights are too many bytes, or your operations too few, by a factor of 2. 16 bits are 2 bytes; and each "
+                "weight is multiplied and added for each token, which makes 2 operations.",
+            ),
+            Misconception(
+                share_for_bytes,
+                "9/16 is the share of the bytes that 2:4 keeps. In bytes per weight it is 9/16 of 2, which is 9/8.",
+            ),
+            Misconception(
+                dense_decides_for_both,
+                "you ask of the dense product what decides, and assume the same of the sparse one. Between the two limits the "
+                "dense one waits for its operations and the sparse one still for its bytes: take a max for each.",
+            ),
+            Misconception(
+                sparse_decides_for_both,
+                "you ask of the sparse product what decides, and assume the same of the dense one. Between the two limits the "
+                "sparse one waits for its bytes and the dense one already for its operations: take a max for each.",
             ),
         ],
         (
