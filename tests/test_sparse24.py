@@ -1,3 +1,5 @@
+import importlib
+
 import pytest
 import torch
 from conftest import tiny
@@ -205,10 +207,9 @@ def test_the_speed_benchmark_runs_dry_where_the_cpu_passes_for_a_gpu(gpu, tmp_pa
     assert record["versions"]["torch"]
 
 
-def test_the_speed_benchmark_says_that_there_is_no_gpu(capsys, monkeypatch):
-    from benchmarks import speed24
-
+@pytest.mark.parametrize(("script", "arguments"), [("speed24", []), ("gpu", ["--speed"])])
+def test_the_speed_benchmark_says_that_there_is_no_gpu(script, arguments, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit):
-        speed24.main([])
+        importlib.import_module(f"benchmarks.{script}").main(arguments)
     assert "this PyTorch finds no GPU" in capsys.readouterr().err
