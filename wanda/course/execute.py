@@ -63,7 +63,7 @@ def execute_in_place(notebook):
     )
     began = time.perf_counter()
     client.execute()
-    minutes = (time.perf_counter() - began) / 60
+    seconds = time.perf_counter() - began
     for cell in content.cells:
         cell.metadata.pop("execution", None)  # the times of execution would differ with every run
     content.metadata = {
@@ -72,19 +72,24 @@ def execute_in_place(notebook):
     }
     first = content.cells[0]
     first.source = re.sub(
-        r"<!-- measured -->.*(\nMeasured .*)?", f"<!-- measured -->\n{_measured(minutes)}", first.source
+        r"<!-- measured -->.*(\nMeasured .*)?", f"<!-- measured -->\n{_measured(seconds)}", first.source
     )
     nbformat.write(content, notebook)
 
 
-def _measured(minutes):
-    """The line that says what a run took. The kernel must be the only child this process has had."""
+def _measured(seconds):
+    """The line that says what a run took. The kernel must be the only child this process has had.
+
+    Held to one core, a run takes its processor's time; the rest of the seconds went to other programs on that core.
+    """
     import resource  # where there is none (Windows), notebooks can be run, but not measured
 
     units = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * units / 2**30
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    memory = used.ru_maxrss * units / 2**30
     wheels = {source["wheel"]["requirement"]: source["wheel"]["bytes"] for source in sources().values()}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # those it may use
+    minutes = (used.ru_utime + used.ru_stime if cores == 1 else seconds) / 60
     return (
         f"Measured on {cores} core{'s' * (cores > 1)} without a GPU: {minutes:.1f} minutes, {memory:.1f} GiB of memory; "
         f"{sum(wheels.values()) / 1e6:.0f} MB fetched once."
