@@ -53,7 +53,7 @@ def say(capsys, monkeypatch):
 # Every exercise ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("notebook", ["01", "02", "03", "04", "05", "06", "07", "08", "10", "11"])
+@pytest.mark.parametrize("notebook", ["01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11"])
 def test_each_notebook_has_three_exercises_numbered_in_order(notebook):
     found = [exercise.key for exercise in EVERY if exercise.key.startswith(f"{notebook}.")]
     assert found == [f"{notebook}.{number}" for number in range(1, len(found) + 1)]
