@@ -191,10 +191,10 @@ def _gib(peak):
 def main(arguments=None):
     """Run the command line."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["--speed"]:
+    if "--speed" in arguments:
         from .speed24 import main as speed  # which takes its model from here
 
-        return speed(arguments[1:])
+        return speed([argument for argument in arguments if argument != "--speed"])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", default="bfloat16", choices=("float16", "bfloat16", "float32"))

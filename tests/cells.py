@@ -12,10 +12,10 @@ SHAPES = [(1, 1), (3, 4), (8, 5), (16, 33), (40, 64)]
 
 
 def cell_function(notebook, name, **known):
-    """The function `name` as the one cell of a notebook defines it, run with `torch` and `known` in sight."""
+    """The function (or class) `name` as the one cell of a notebook defines it, run with `torch` and `known` in sight."""
     cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    (source,) = [source for source in sources if f"def {name}(" in source]
+    (source,) = [source for source in sources if f"def {name}(" in source or f"class {name}(" in source]
     namespace = {"torch": torch, "math": math, **known}
     exec(source, namespace)
     return namespace[name]

@@ -1,13 +1,11 @@
 """What notebook 09 builds in cells: the module's mask holder, peft's adapter, and a training loop that can be interrupted."""
 
-import json
-import math
 import sys
 
 import peft
 import pytest
 import torch
-from cells import NOTEBOOKS, cell_function
+from cells import cell_function
 from conftest import VOCABULARY, tiny
 from test_recovery import OPTIMISERS, train, weights
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -27,11 +25,7 @@ def hold_zeros():
 
 @pytest.fixture(scope="module")
 def adapted():
-    cells = json.loads((NOTEBOOKS / f"{NAME}.ipynb").read_text(encoding="utf-8"))["cells"]
-    (source,) = ["".join(cell["source"]) for cell in cells if "class Adapted(" in "".join(cell["source"])]
-    namespace = {"torch": torch, "math": math}
-    exec(source, namespace)
-    return namespace["Adapted"]
+    return cell_function(NAME, "Adapted")
 
 
 def pruned(calibration):

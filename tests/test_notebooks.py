@@ -333,6 +333,15 @@ def test_every_check_has_been_seen_to_fail():
     assert list(anatomy.small(anatomy.MAX_BYTES)) == []
 
 
+@pytest.mark.parametrize(("cores", "said"), [({3}, "on 1 core without"), ({0, 1}, "on 2 cores without")])
+def test_a_run_held_to_one_core_is_measured_by_its_processor(monkeypatch, cores, said):
+    """6,000 seconds on the clock, of which the processes that this one has waited for have used far less."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: cores, raising=False)
+    line = execute._measured(6000)
+    assert said in line
+    assert ("100.0 minutes" in line) == (len(cores) > 1)
+
+
 def test_what_was_measured_is_read_from_the_header_or_missed():
     notebook = sound()
     assert anatomy.measured(notebook) == (2, 1.3, 2.1, 121.0)

@@ -207,7 +207,7 @@ def test_the_speed_benchmark_runs_dry_where_the_cpu_passes_for_a_gpu(gpu, tmp_pa
     assert record["versions"]["torch"]
 
 
-@pytest.mark.parametrize(("script", "arguments"), [("speed24", []), ("gpu", ["--speed"])])
+@pytest.mark.parametrize(("script", "arguments"), [("speed24", []), ("gpu", ["--device", "cuda", "--speed"])])
 def test_the_speed_benchmark_says_that_there_is_no_gpu(script, arguments, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit):
