@@ -34,7 +34,7 @@ def llmcompressor(model, windows, method, sparsity, pattern):
     from llmcompressor.modifiers.pruning import SparseGPTModifier, WandaPruningModifier
 
     modifier = {"wanda": WandaPruningModifier, "sparsegpt": SparseGPTModifier}[method]
-    recipe = modifier(sparsity=sparsity, mask_structure=pattern or "0:0", targets=["Linear"], ignore=["lm_head"])
+    recipe = modifier(sparsity=sparsity, mask_structure=pattern or "0:0", targets=["Linear"], ignore=["re:.*lm_head"])
     batches = [{"input_ids": window[None], "attention_mask": torch.ones_like(window[None])} for window in windows]
     data = torch.utils.data.DataLoader(batches, batch_size=None)
     return lambda: oneshot(model=model, dataset=data, recipe=recipe, num_calibration_samples=len(windows))

@@ -3,23 +3,27 @@
     python -m benchmarks.peers
 
 The peer is llmcompressor, pinned, in an environment of its own (build/peers/environment, made on the first run). Each
-way to prune is run by both programs, each in a fresh process; the pruned weights of both are judged by the same function.
-A way that results/peers.json has already is not run again.
+way to prune is run by both programs, each time in a fresh process; the pruned weights of both are judged by the same
+function. Machines drift, so they take turns, and of the times of each the median counts. A way that results/peers.json
+has already is not run again.
 """
 
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
 import pandas
+import torch
 from safetensors.torch import load_file, save_file
 
 import wanda
 from wanda.assets import replacing
+from wanda.blocks import find_blocks
 from wanda.comparison import restoring
 from wanda.provenance import provenance
 
@@ -62,12 +66,28 @@ def run(program, python, job, folder):
 
 
 def judge(model, file, tokens, length):
-    """The perplexity and the fraction of zeros of pruned weights from a file."""
+    """The perplexity and the fraction of zeros of pruned weights from a file.
+
+    Raises: RuntimeError: the file has other tensors than the model, or what is not to be pruned has changed.
+    """
+    weights, before = load_file(file), model.state_dict()
+    prunable = {f"{layer.name}.weight" for block in find_blocks(model) for layer in block.layers}
+    for name in (weights.keys() & before.keys()) - prunable:  # such as the embedding, which is the output head too
+        if not torch.equal(weights[name], before[name]):
+            raise RuntimeError(
+                f"{file.name} has another {name} than the dense model; only linear layers inside blocks go"
+            )
     with restoring(model):
-        found = model.load_state_dict(load_file(file), strict=False)
+        found = model.load_state_dict(weights, strict=False)
         if found.unexpected_keys or set(found.missing_keys) - {"lm_head.weight"}:  # tied to the embedding
             raise RuntimeError(f"{file.name} does not hold the model's weights: {found}")
         return {"perplexity": wanda.perplexity(model, tokens, length), "zeros": wanda.sparsity(model)}
+
+
+def typical(turns):
+    """What a worker measured in several turns, as one dict: of its times the medians, and beside them all the seconds."""
+    medians = {name: statistics.median(turn[name] for turn in turns) for name in ("seconds", "cpu_seconds")}
+    return turns[0] | medians | {"turns": [turn["seconds"] for turn in turns]}
 
 
 def compared(rows):
@@ -98,6 +118,7 @@ def main(arguments=None):
     parser.add_argument("--length", type=int, default=512, help="tokens per calibration window")
     parser.add_argument("--windows", type=int, default=10, help="of the text to judge by")
     parser.add_argument("--window-length", type=int, default=1024)
+    parser.add_argument("--turns", type=int, default=3, help="how often each program is timed at each way")
     parser.add_argument("--only", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY", help=", ".join(WAYS))
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "peers", help="for what is passed to and fro")
     parser.add_argument("--environment", type=Path, help="of the peer (default: environment/ in the folder)")
@@ -121,11 +142,17 @@ def main(arguments=None):
         if same:
             print(f"{way} is measured already", flush=True)
             continue
-        row = {"way": way}
-        for program, interpreter in python.items():
-            measured, file = run(program, interpreter, {**job, **WAYS[way]}, options.folder)
-            row[program] = measured | judge(model, file, tokens, options.window_length)
-            file.unlink()
+        row, turns = {"way": way}, {program: [] for program in python}
+        for turn in range(options.turns):
+            for program, interpreter in python.items():
+                measured, file = run(program, interpreter, {**job, **WAYS[way]}, options.folder)
+                turns[program].append(measured)
+                if turn == 0:
+                    row[program] = judge(model, file, tokens, options.window_length)
+                file.unlink()
+                print(f"{way:>13}  {program:>13}  {measured['seconds']:6.1f} s", flush=True)
+        for program in python:
+            row[program] |= typical(turns[program])
         rows = [other for other in rows if other["way"] != way] + [{**row, **about}]
         with replacing(options.out) as partial:
             partial.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")

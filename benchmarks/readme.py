@@ -25,7 +25,24 @@ def table():
     for method, name in NAMES.items():
         values = [f"{cells[method, amount]['perplexity']:,.1f}" for amount in amounts]
         lines.append(_row(name, *values, f"{forwards[method]:.1f} forward passes"))
-    return "\n".join([*lines, "", _explained(cells["wanda", "50%"])])
+    return "\n".join([*lines, "", _explained(cells["wanda", "50%"]), "", beside(read("peers")["rows"])])
+
+
+def beside(rows):
+    """What the comparison with the peer found, as a sentence. rows: of results/peers.json."""
+    found = []
+    for row in rows:
+        one, other = row["ours"], row["llmcompressor"]
+        method, amount = row["way"].replace("%", " %").split(" ", 1)
+        found.append(
+            f"{NAMES[method]} at {amount} {one['perplexity']:.1f} in {one['seconds']:.0f} s "
+            f"({other['perplexity']:.1f} in {other['seconds']:.0f} s)"
+        )
+    machine, version = rows[0]["machine"], rows[0]["llmcompressor"]["versions"]["llmcompressor"]
+    return (
+        f"Beside llmcompressor {version} (in brackets), with the same windows, perplexity on the packaged text and median time: "
+        f"{', '.join(found)}, on {machine['threads']} threads of {machine['processor']}; source: [peers](results/peers.json)."
+    )
 
 
 def _row(*entries):

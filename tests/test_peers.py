@@ -51,6 +51,19 @@ def test_weights_of_another_model_are_refused(model, job, tmp_path):
         peers.judge(model, tmp_path / "other.safetensors", torch.arange(50), 24)
 
 
+def test_weights_that_are_pruned_outside_of_the_blocks_are_refused(model, job, tmp_path):
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    weights["model.embed_tokens.weight"][:, ::2] = 0
+    save_file(weights, tmp_path / "head.safetensors")
+    with pytest.raises(RuntimeError, match="another model.embed_tokens.weight than the dense model"):
+        peers.judge(model, tmp_path / "head.safetensors", torch.arange(50), 24)
+
+
+def test_of_several_turns_the_median_counts():
+    turns = [{"seconds": s, "cpu_seconds": 2 * s, "threads": 2} for s in (50.0, 90.0, 60.0)]
+    assert peers.typical(turns) == {"seconds": 60, "cpu_seconds": 120, "threads": 2, "turns": [50, 90, 60]}
+
+
 def test_ratios_say_how_far_ours_is_ahead():
     ours = {"perplexity": 50.0, "seconds": 20.0, "cpu_seconds": 15.0}
     peer = {"perplexity": 55.0, "seconds": 60.0, "cpu_seconds": 30.0}
