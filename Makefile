@@ -39,7 +39,7 @@ bench: .venv/ready  ## the time of each method over the time of a dense forward 
 results: .venv/ready  ## measure what is missing in results/ (hours, from nothing; goes on where it was), draw the README's table
 	test -f results/speed.json || $(BIN)/python -m benchmarks.speed --out results/speed.json
 	$(BIN)/python -m benchmarks.quality
-	test -f results/peers.json || $(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.peers
 	test -f results/memory.json || $(BIN)/python -m benchmarks.memory --out results/memory.json
 	$(BIN)/python -m benchmarks.readme
 

@@ -128,20 +128,18 @@ def main(arguments=None):
     model, tokenizer = wanda.load(options.model)
     windows = wanda.calibration_set(tokenizer, samples=options.samples, length=options.length)
     tokens = wanda.eval_tokens(tokenizer)[: options.windows * options.window_length]
-    options.folder.mkdir(parents=True, exist_ok=True)
-    wanda.save(model, tokenizer, options.folder / "model")
-    save_file({"windows": windows}, options.folder / "windows.safetensors")
-    job = {"model": str(options.folder / "model"), "windows": str(options.folder / "windows.safetensors")}
-    python = {"ours": sys.executable}
-    python["llmcompressor"] = environment(options.environment or options.folder / "environment")
-
     about = provenance(calibration=windows, evaluation=tokens)
     rows = json.loads(options.out.read_text(encoding="utf-8"))["rows"] if options.out.is_file() else []
-    for way in options.only:
-        same = [row for row in rows if (row["way"], row["data_sha256"]) == (way, about["data_sha256"])]
-        if same:
-            print(f"{way} is measured already", flush=True)
-            continue
+    measured_already = {row["way"] for row in rows if row["data_sha256"] == about["data_sha256"]}
+    missing = [way for way in options.only if way not in measured_already]
+    if missing:
+        options.folder.mkdir(parents=True, exist_ok=True)
+        wanda.save(model, tokenizer, options.folder / "model")
+        save_file({"windows": windows}, options.folder / "windows.safetensors")
+        job = {"model": str(options.folder / "model"), "windows": str(options.folder / "windows.safetensors")}
+        peer = environment(options.environment or options.folder / "environment")
+        python = {"ours": sys.executable, "llmcompressor": peer}
+    for way in missing:
         row, turns = {"way": way}, {program: [] for program in python}
         for turn in range(options.turns):
             for program, interpreter in python.items():
