@@ -34,6 +34,7 @@ def llmcompressor(model, windows, method, sparsity, pattern):
     from llmcompressor.modifiers.pruning import SparseGPTModifier, WandaPruningModifier
 
     modifier = {"wanda": WandaPruningModifier, "sparsegpt": SparseGPTModifier}[method]
+    # An expression: the peer adds a dot to the name, so that plain "lm_head" would not be found, and the head be pruned.
     recipe = modifier(sparsity=sparsity, mask_structure=pattern or "0:0", targets=["Linear"], ignore=["re:.*lm_head"])
     batches = [{"input_ids": window[None], "attention_mask": torch.ones_like(window[None])} for window in windows]
     data = torch.utils.data.DataLoader(batches, batch_size=None)

@@ -75,7 +75,8 @@ def judge(model, file, tokens, length):
     for name in (weights.keys() & before.keys()) - prunable:  # such as the embedding, which is the output head too
         if not torch.equal(weights[name], before[name]):
             raise RuntimeError(
-                f"{file.name} has another {name} than the dense model; only linear layers inside blocks go"
+                f"{file.name} has another {name} than the dense model; only linear layers inside blocks are to be pruned: "
+                "have peer_worker.py except it"
             )
     with restoring(model):
         found = model.load_state_dict(weights, strict=False)
@@ -97,7 +98,7 @@ def compared(rows):
         rows: dicts of way, ours and llmcompressor, each of these two with perplexity, seconds and cpu_seconds.
 
     Returns: DataFrame. `faster` is the ratio of seconds on the clock; `less work` that of the processor's seconds, which
-        other programs on the same machine do not blur.
+        programs that want the same cores do not blur.
     """
     table = []
     for row in rows:

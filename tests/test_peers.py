@@ -1,7 +1,9 @@
 """The comparison with a peer, without the peer: the worker does its job, and the sums are right."""
 
 import json
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -62,6 +64,29 @@ def test_weights_that_are_pruned_outside_of_the_blocks_are_refused(model, job, t
 def test_of_several_turns_the_median_counts():
     turns = [{"seconds": s, "cpu_seconds": 2 * s, "threads": 2} for s in (50.0, 90.0, 60.0)]
     assert peers.typical(turns) == {"seconds": 60, "cpu_seconds": 120, "threads": 2, "turns": [50, 90, 60]}
+
+
+def test_programs_take_turns_and_what_is_measured_is_not_measured_again(monkeypatch, tmp_path):
+    """The dense model stands in for the pruned one: who is run, when, is what this looks at."""
+    runs, seconds = [], iter((5.0, 50.0, 6.0, 60.0, 9.0, 90.0))
+
+    def run(program, python, job, folder):
+        runs.append((program, python))
+        file = shutil.copy(folder / "model" / "model.safetensors", folder / "pruned.safetensors")
+        return {"seconds": next(seconds), "cpu_seconds": 1.0, "threads": 1}, Path(file)
+
+    monkeypatch.setattr(peers, "run", run)
+    monkeypatch.setattr(peers, "environment", lambda folder: "its own python")
+    sizes = ["--samples", "1", "--length", "8", "--windows", "1", "--window-length", "16", "--only", "wanda 2:4"]
+    where = ["--folder", str(tmp_path), "--out", str(tmp_path / "peers.json")]
+    peers.main(sizes + where)
+    assert runs == [("ours", sys.executable), ("llmcompressor", "its own python")] * 3
+    (row,) = json.loads((tmp_path / "peers.json").read_text())["rows"]
+    assert (row["ours"]["seconds"], row["llmcompressor"]["seconds"]) == (6, 60)
+    assert row["ours"]["perplexity"] > 1
+    monkeypatch.setattr(peers, "environment", lambda folder: pytest.fail("nothing is missing"))
+    peers.main(sizes + where)
+    assert len(runs) == 6
 
 
 def test_ratios_say_how_far_ours_is_ahead():
