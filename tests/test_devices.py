@@ -18,6 +18,7 @@ from wanda.activations import Hessian, tf32
 from wanda.batches import TOKENS, calibration_batches, windows_per_batch
 from wanda.blocks import find_blocks
 from wanda.clocks import Clock
+from wanda.threads import threads_for
 
 
 def weights(model):
@@ -194,14 +195,14 @@ def test_pruning_on_a_cpu_asks_for_no_gpu(model, calibration, monkeypatch):
 @pytest.mark.parametrize("propagate", ["pruned", "dense"])
 def test_hidden_states_come_home_from_a_visit(model, calibration, monkeypatch, propagate):
     other, homes = copy.deepcopy(model), []
-    original = pruning._Homecoming
+    original = pruning.Homecoming
 
     class Noted(original):
         def append(self, states):
             homes.append(self.device)
             super().append(states)
 
-    monkeypatch.setattr(pruning, "_Homecoming", Noted)
+    monkeypatch.setattr(pruning, "Homecoming", Noted)
     wanda.prune(model, calibration, propagate=propagate, device="cpu", progress=False)
     wanda.prune(other, calibration, propagate=propagate, progress=False)
     assert same(model, other)
@@ -220,7 +221,9 @@ def test_hidden_states_of_two_blocks_are_never_there_together(model, calibration
 
     monkeypatch.setattr(pruning, "replay", replay)
     wanda.prune(model, calibration, progress=False)
-    assert max(most) == len(calibration) + 1  # one for each batch, and the one that is being replaced
+    threads = threads_for(find_blocks(model)[0], len(calibration))
+    # One for each batch, and one for each that is being replaced.
+    assert len(calibration) < max(most) <= len(calibration) + threads < 2 * len(calibration)
 
 
 @pytest.mark.parametrize("method", ["wanda", "sparsegpt"])

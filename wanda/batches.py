@@ -47,8 +47,8 @@ def calibration_batches(model, calibration, batch_size=1, device=None):
 
 
 def windows_per_batch(samples, length, device):
-    """How many windows of a length to run at once: one on a CPU, where more are no faster; 16k tokens of them on a GPU,
-    but never so many that one of several processes gets none."""
+    """How many windows of a length to put in a batch: one on a CPU, where more are no faster; 16k tokens of them on a
+    GPU, but never so many that one of several processes gets none."""
     if torch.device(device).type != "cuda":
         return 1
     return max(1, min(TOKENS // max(length, 1), samples // size()))

@@ -18,6 +18,8 @@ from .collecting import collect, read_together
 from .masks import check_width
 from .report import LayerReport, PruneReport
 from .rules import make_rule, resolve_sparsity
+from .threads import each, threads_for
+from .visiting import Homecoming, check_free, visiting
 
 
 def prune(
@@ -63,6 +65,7 @@ def prune(
 
     Returns: `PruneReport`.
 
+    On a CPU with several cores, up to four batches are computed at once, each on its share of the cores (see `threads`).
     Where `torch.distributed` is initialised (under `torchrun`), every process must make the same call with the same
     model and data: each takes its share of the batches, and all end with the weights that a single process would have.
 
@@ -77,7 +80,7 @@ def prune(
     sparsities = resolve_sparsity([layer.name for layer in layers], sparsity, pattern)
     check_weights(layers, pattern)
     if device is not None:
-        _check_free(blocks, device)
+        check_free(blocks, device)
     batches = []
     if rule.needs_data or calibration is not None:
         batches = calibration_batches(model, calibration, batch_size, device)
@@ -95,19 +98,17 @@ def prune(
             hidden, calls = capture(model, blocks, batches)
         for index, block in enumerate(tqdm(blocks, desc=rule.name, unit="block", disable=not progress)):
             dense = propagate == "dense"
-            with _visiting(block.module, device) as home:
-                outputs = _Homecoming(home)
+            with visiting(block.module, device) as home:
+                outputs, threads = Homecoming(home), threads_for(block, len(batches))
                 report.layers += prune_block(
-                    block, hidden, calls[index], masks, rule, sparsities, clock, outputs if dense else None
+                    block, hidden, calls[index], masks, rule, sparsities, clock, outputs if dense else None, threads
                 )
                 if distributed.size() > 1:
                     sums = read_together([distributed.checksum(layer.weight) for layer in block.layers])
                     distributed.check_same(f"weights after pruning {block.name}", sums)
                 with clock("recompute"):
                     if not dense and block is not blocks[-1]:
-                        for batch, call in enumerate(calls[index]):
-                            outputs.append(replay(block, hidden[batch], call))
-                            hidden[batch] = None  # the states of two blocks would take twice the memory
+                        outputs.extend(_renewed(block, hidden, calls[index], threads))
             hidden, calls[index] = outputs, None
     report.seconds = time.perf_counter() - began
     return report
@@ -130,27 +131,18 @@ def check_weights(layers, pattern):
             raise ValueError(f"{layer.name} has NaN or infinite weights")
 
 
-def _check_free(blocks, device):
-    """Raise ValueError if accelerate's hooks, which have a device in mind for each block, would bring it back."""
-    for block in blocks:
-        if any(hasattr(module, "_hf_hook") for module in block.module.modules()):
-            raise ValueError(
-                f"device is {device!r}, but {block.name} is tied to a device of its own (device_map, accelerate hooks); "
-                "leave device at None, or load the model without a device_map"
-            )
-
-
-def prune_block(block, hidden, calls, masks, rule, sparsities, clock, outputs=None):
+def prune_block(block, hidden, calls, masks, rule, sparsities, clock, outputs=None, threads=1):
     """Take the statistics of a dense block and prune its layers in place.
 
     Args:
-        hidden, calls, masks, outputs: as in `collect`.
+        hidden, calls, masks, outputs, threads: as in `collect`.
         rule: a `Rule`. sparsities: dict from layer names to floats. clock: a `Clock`.
 
     Returns: list of `LayerReport`.
     """
     with clock("statistics"):
-        inputs = collect(block, hidden, calls, masks, rule.statistic, outputs)
+        # Norms are small; a Hessian for each thread would take much memory.
+        inputs = collect(block, hidden, calls, masks, rule.statistic, outputs, 1 if rule.repairs else threads)
     with clock("select"):
         return _prune_layers(block.layers, inputs, rule, sparsities) if block.layers else []
 
@@ -187,16 +179,15 @@ def _prune_layer(layer, inputs, rule, sparsity):
     return zeros, error
 
 
-class _Homecoming(list):
-    """A list whose items are tensors on one device."""
+def _renewed(block, hidden, calls, threads):
+    """Yield the hidden states for the next block, batch by batch, and take those of this block out of the list `hidden`."""
 
-    def __init__(self, device):
-        self.device = device
+    def renew(batch):
+        states = replay(block, hidden[batch], calls[batch])
+        hidden[batch] = None  # the states of two blocks would take twice the memory
+        return states
 
-    def append(self, states):
-        """Take a tensor from wherever it is. From a GPU it comes into page-locked memory, while the GPU works on; it is
-        there before anybody looks: the one who will is the GPU, later in its queue."""
-        super().append(states.to(self.device, non_blocking=states.is_cuda))
+    return each(renew, range(len(hidden)), threads)
 
 
 @contextmanager
@@ -208,16 +199,3 @@ def _evaluating(model):
         yield
     finally:
         model.train(training)
-
-
-@contextmanager
-def _visiting(module, device):
-    """Have a module on a device for the time of a `with`. Yields the device where it belongs."""
-    home = next(module.parameters()).device
-    if device is not None:
-        module.to(device)
-    try:
-        yield home
-    finally:
-        if device is not None:
-            module.to(home)

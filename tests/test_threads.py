@@ -1,0 +1,164 @@
+"""Several batches at once on a CPU must give the numbers that one at a time gives."""
+
+import copy
+import threading
+
+import accelerate
+import pytest
+import ranks
+import torch
+from conftest import VOCABULARY, tiny
+
+import wanda
+from wanda import pruning
+from wanda.blocks import find_blocks
+from wanda.threads import MOST, each, threads_for
+
+PATIENCE = 60  # seconds, generous: threads that never meet would wait for ever
+
+
+@pytest.fixture(params=[2, 3])
+def cores(request):
+    """As on a machine with so many cores, whatever this one has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    assert torch.get_num_threads() == request.param  # given back, come what may
+    torch.set_num_threads(before)
+
+
+def alone(run):
+    """What a function returns on one core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return run()
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture
+def in_one_thread(monkeypatch):
+    """What a function returns when `prune` replays one batch at a time, on as many cores."""
+
+    def run(function):
+        with monkeypatch.context() as patch:
+            patch.setattr(pruning, "threads_for", lambda block, batches: 1)
+            return function()
+
+    return run
+
+
+def pruned(model, calibration, **options):
+    """The weights, and what the report says of the layers but for the seconds."""
+    model = copy.deepcopy(model)
+    report = wanda.prune(model, calibration, progress=False, **options)
+    return model.state_dict(), report.to_frame().drop(columns="seconds")
+
+
+def padded(calibration):
+    mask = torch.ones_like(calibration)
+    mask[:, :5] = 0
+    return [{"input_ids": calibration[i : i + 1], "attention_mask": mask[i : i + 1]} for i in range(len(calibration))]
+
+
+def two_norms(weight, input_norm):
+    return weight.abs() * input_norm.square()
+
+
+OPTIONS = {
+    "wanda": {},
+    "2:4": {"pattern": "2:4"},
+    "magnitude": {"method": "magnitude"},
+    "own score": {"method": two_norms},
+    "dense": {"propagate": "dense"},
+    "sparsegpt": {"method": "sparsegpt"},
+    "obs": {"update": "obs-iterative"},
+    "two at a time": {"batch_size": 2},
+    "visit": {"device": "cpu"},
+}
+
+
+@pytest.mark.parametrize("padding", [False, True], ids=["whole", "padded"])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_weights_and_errors_are_those_of_one_thread(model, calibration, cores, in_one_thread, options, padding):
+    data = padded(calibration) if padding else calibration
+    weights, errors = pruned(model, data, **options)
+    expected, expected_errors = in_one_thread(lambda: pruned(model, data, **options))
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    assert errors.equals(expected_errors)
+
+
+@pytest.mark.filterwarnings("ignore:.*was never reached")
+def test_experts_that_only_some_threads_see(cores, in_one_thread):
+    model, data = ranks.ExpertModel(), ranks.expert_batches()
+    weights, errors = pruned(model, data)
+    expected, expected_errors = in_one_thread(lambda: pruned(model, data))
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    assert errors.equals(expected_errors)
+
+
+def test_prune_replays_blocks_in_several_threads_at_once(model, calibration, cores):
+    """Each waits in its first block until all are there: one thread alone would wait in vain."""
+    meeting, waited = threading.Barrier(cores, timeout=PATIENCE), set()
+
+    def wait(module, args):
+        if threading.current_thread() is not threading.main_thread() and threading.get_ident() not in waited:
+            waited.add(threading.get_ident())
+            meeting.wait()
+
+    model.model.layers[2].register_forward_pre_hook(wait)  # the last block: it is replayed in one pass only
+    wanda.prune(model, calibration, progress=False)
+    assert len(waited) == cores
+
+
+def test_an_error_in_a_thread_names_the_layer_and_leaves_no_hook(model, calibration, cores):
+    only = (set(range(VOCABULARY)) & set(calibration[4].tolist())) - set(
+        calibration[[0, 1, 2, 3, 5]].flatten().tolist()
+    )
+    model.model.embed_tokens.weight.data[only.pop()] = float("inf")
+    with pytest.raises(RuntimeError, match=r"model\.layers\.0\.self_attn\.q_proj was given NaN or infinite inputs"):
+        wanda.prune(model, calibration, progress=False)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_each_keeps_the_order_and_the_absence_of_gradients(cores):
+    seen = []
+
+    def work(number):
+        seen.append((torch.is_grad_enabled(), torch.get_num_threads()))
+        return number * number
+
+    with torch.no_grad():
+        assert list(each(work, range(20), cores)) == [number * number for number in range(20)]
+    assert set(seen) == {(False, 1)}  # no more threads than cores
+    assert list(each(work, iter(range(3)), cores)) == [0, 1, 4]
+    assert seen[-1] == (True, 1)
+
+
+def test_each_with_one_thread_takes_an_item_when_asked(cores):
+    taken = []
+    results = each(lambda number: -number, (taken.append(number) or number for number in range(5)), 1)
+    assert (next(results), next(results), taken) == (0, -1, [0, 1])
+
+
+def test_each_passes_errors_on(cores):
+    with pytest.raises(ZeroDivisionError):
+        list(each(lambda number: 1 / number, [1, 0, 2], cores))
+
+
+def test_how_many_threads(model, cores):
+    block = find_blocks(model)[0]
+    assert threads_for(block, 100) == cores
+    assert threads_for(block, 1) == 1
+    assert alone(lambda: threads_for(block, 100)) == 1
+    torch.set_num_threads(MOST + 1)
+    assert threads_for(block, 100) == MOST
+    torch.set_num_threads(cores)
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # a thread would not inherit it
+        assert threads_for(block, 100) == 1
+    with torch.device("meta"):
+        elsewhere = find_blocks(tiny())[0]
+    assert threads_for(elsewhere, 100) == 1
+    accelerate.cpu_offload(model, execution_device="cpu")  # weights come and go with every forward
+    assert threads_for(find_blocks(model)[0], 100) == 1

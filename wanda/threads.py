@@ -1,0 +1,47 @@
+"""Several batches at once on a CPU, each on its own share of the cores.
+
+A matrix product of one window is small: cores that share it wait for each other at its end, and at the end of each of
+the many smaller operations around it. Cores with a window each do not. The numbers that come out are the same.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+
+MOST = 4  # batches at once: each takes memory for its activations, and large products keep several cores busy
+
+
+def threads_for(block, batches):
+    """How many threads should replay a block on its batches: one, unless it is on a CPU with cores for more.
+
+    One as well where what a thread does not inherit, or what threads would do to each other, could change the result:
+    under autocast, and where accelerate moves the block's weights about.
+    """
+    on_cpu = all(parameter.device.type == "cpu" for parameter in block.module.parameters())
+    moved_about = any(hasattr(module, "_hf_hook") for module in block.module.modules())
+    if not on_cpu or moved_about or torch.is_autocast_enabled("cpu"):
+        return 1
+    return max(1, min(MOST, torch.get_num_threads(), batches))
+
+
+def each(work, items, threads):
+    """Yield work(item) for each item, in order. One thread takes an item when it is asked for its result; of several,
+    each takes the next one as soon as it is done with its last."""
+    if threads == 1:
+        yield from map(work, items)
+    else:
+        with _pool(threads) as pool:
+            yield from pool.map(work, items)
+
+
+@contextmanager
+def _pool(threads):
+    """Threads that share the cores, for the time of a `with`. Like the thread that asks for them, they may want no gradients."""
+    cores = torch.get_num_threads()
+    torch.set_num_threads(cores // threads)  # for every thread that has not computed yet, and for this one
+    try:
+        with ThreadPoolExecutor(threads, "batches", torch.set_grad_enabled, (torch.is_grad_enabled(),)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(cores)
