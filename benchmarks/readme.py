@@ -24,7 +24,8 @@ def table():
     ]
     for method, name in NAMES.items():
         values = [f"{cells[method, amount]['perplexity']:,.1f}" for amount in amounts]
-        lines.append(_row(name, *values, f"{forwards[method]:.1f} forward passes"))
+        passes = round(forwards[method], 1) or round(forwards[method], 2)
+        lines.append(_row(name, *values, f"{passes} forward passes"))
     return "\n".join([*lines, "", _explained(cells["wanda", "50%"]), "", beside(read("peers")["rows"])])
 
 

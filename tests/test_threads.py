@@ -152,8 +152,9 @@ def test_how_many_threads(model, cores):
     assert threads_for(block, 100) == cores
     assert threads_for(block, 1) == 1
     assert alone(lambda: threads_for(block, 100)) == 1
-    torch.set_num_threads(MOST + 1)
-    assert threads_for(block, 100) == MOST
+    for many, expected in ((2 * MOST, MOST), (6, 3), (7, 1)):  # no core is left over
+        torch.set_num_threads(many)
+        assert threads_for(block, 100) == expected
     torch.set_num_threads(cores)
     with torch.autocast("cpu", dtype=torch.bfloat16):  # a thread would not inherit it
         assert threads_for(block, 100) == 1

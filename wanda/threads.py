@@ -22,7 +22,8 @@ def threads_for(block, batches):
     moved_about = any(hasattr(module, "_hf_hook") for module in block.module.modules())
     if not on_cpu or moved_about or torch.is_autocast_enabled("cpu"):
         return 1
-    return max(1, min(MOST, torch.get_num_threads(), batches))
+    cores, most = torch.get_num_threads(), max(1, min(MOST, batches))
+    return max(number for number in range(1, most + 1) if cores % number == 0)  # with others a core would be left over
 
 
 def each(work, items, threads):
