@@ -221,7 +221,7 @@ def test_hidden_states_of_two_blocks_are_never_there_together(model, calibration
 
     monkeypatch.setattr(pruning, "replay", replay)
     wanda.prune(model, calibration, progress=False)
-    threads = threads_for(find_blocks(model)[0], len(calibration))
+    threads = threads_for(find_blocks(model)[0], calibration_batches(model, calibration))
     # One for each batch, and one for each that is being replaced.
     assert len(calibration) < max(most) <= len(calibration) + threads < 2 * len(calibration)
 

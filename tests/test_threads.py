@@ -2,17 +2,22 @@
 
 import copy
 import threading
+from types import SimpleNamespace
 
 import accelerate
+import pandas
 import pytest
 import ranks
 import torch
 from conftest import VOCABULARY, tiny
 
 import wanda
-from wanda import pruning
+from wanda.activations import InputNorm, LayerInputs
+from wanda.batches import calibration_batches
 from wanda.blocks import find_blocks
+from wanda.collecting import _merged
 from wanda.threads import MOST, each, threads_for
+from wanda.visiting import Homecoming
 
 PATIENCE = 60  # seconds, generous: threads that never meet would wait for ever
 
@@ -23,8 +28,9 @@ def cores(request):
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param
-    assert torch.get_num_threads() == request.param  # given back, come what may
+    after = torch.get_num_threads()
     torch.set_num_threads(before)
+    assert after == request.param  # given back, come what may
 
 
 def alone(run):
@@ -35,18 +41,6 @@ def alone(run):
         return run()
     finally:
         torch.set_num_threads(before)
-
-
-@pytest.fixture
-def in_one_thread(monkeypatch):
-    """What a function returns when `prune` replays one batch at a time, on as many cores."""
-
-    def run(function):
-        with monkeypatch.context() as patch:
-            patch.setattr(pruning, "threads_for", lambda block, batches: 1)
-            return function()
-
-    return run
 
 
 def pruned(model, calibration, **options):
@@ -74,28 +68,54 @@ OPTIONS = {
     "dense": {"propagate": "dense"},
     "sparsegpt": {"method": "sparsegpt"},
     "obs": {"update": "obs-iterative"},
-    "two at a time": {"batch_size": 2},
     "visit": {"device": "cpu"},
 }
 
 
 @pytest.mark.parametrize("padding", [False, True], ids=["whole", "padded"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_weights_and_errors_are_those_of_one_thread(model, calibration, cores, in_one_thread, options, padding):
+def test_weights_and_errors_are_those_of_one_core(model, calibration, cores, options, padding):
     data = padded(calibration) if padding else calibration
     weights, errors = pruned(model, data, **options)
-    expected, expected_errors = in_one_thread(lambda: pruned(model, data, **options))
-    assert all(torch.equal(weights[name], expected[name]) for name in expected)
-    assert errors.equals(expected_errors)
+    expected, expected_errors = alone(lambda: pruned(model, data, **options))
+    repaired = options.get("method") == "sparsegpt" or "update" in options  # which all cores do together
+    for name in expected:
+        if repaired:
+            torch.testing.assert_close(weights[name], expected[name])
+        else:
+            assert torch.equal(weights[name], expected[name]), name
+    pandas.testing.assert_frame_equal(errors, expected_errors)
 
 
 @pytest.mark.filterwarnings("ignore:.*was never reached")
-def test_experts_that_only_some_threads_see(cores, in_one_thread):
+def test_experts_that_only_some_threads_see(cores):
     model, data = ranks.ExpertModel(), ranks.expert_batches()
     weights, errors = pruned(model, data)
-    expected, expected_errors = in_one_thread(lambda: pruned(model, data))
+    expected, expected_errors = alone(lambda: pruned(model, data))
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
-    assert errors.equals(expected_errors)
+    pandas.testing.assert_frame_equal(errors, expected_errors)
+
+
+def test_what_threads_gathered_is_merged_as_one_would_have_gathered_it():
+    """Of four layers two share an input in both threads, one was reached in the second only, one nowhere."""
+    rows = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))  # a batch a row, [tokens, in] = [1, 5]
+
+    def gathered(numbers):
+        statistic = InputNorm(5)
+        for number in numbers:
+            statistic.add(rows[number : number + 1])
+        return LayerInputs(statistic, rows[numbers[0] : numbers[0] + 1], numbers[0])
+
+    layers = [SimpleNamespace(name=name) for name in ("q", "k", "expert", "idle")]
+    first, second, own = gathered([1, 2]), gathered([0, 3, 4]), gathered([5])
+    merged = _merged(layers, [{"q": first, "k": first}, {"q": second, "k": second, "expert": own}])
+    assert list(merged) == ["q", "k", "expert"]
+    assert merged["q"] is merged["k"]
+    assert torch.equal(merged["q"].statistic.norm(), gathered(range(5)).statistic.norm())
+    assert (merged["q"].statistic.tokens, merged["q"].first, merged["expert"].first) == (5, 0, 5)
+    assert torch.equal(merged["q"].sample, rows[:1])
+    assert torch.equal(merged["expert"].statistic.norm(), rows[5].abs())
+    assert (first.statistic.tokens, second.statistic.tokens) == (2, 3)  # left as they were
 
 
 def test_prune_replays_blocks_in_several_threads_at_once(model, calibration, cores):
@@ -112,7 +132,7 @@ def test_prune_replays_blocks_in_several_threads_at_once(model, calibration, cor
     assert len(waited) == cores
 
 
-def test_an_error_in_a_thread_names_the_layer_and_leaves_no_hook(model, calibration, cores):
+def test_infinite_inputs_in_one_thread_name_the_layer(model, calibration, cores):
     only = (set(range(VOCABULARY)) & set(calibration[4].tolist())) - set(
         calibration[[0, 1, 2, 3, 5]].flatten().tolist()
     )
@@ -120,6 +140,28 @@ def test_an_error_in_a_thread_names_the_layer_and_leaves_no_hook(model, calibrat
     with pytest.raises(RuntimeError, match=r"model\.layers\.0\.self_attn\.q_proj was given NaN or infinite inputs"):
         wanda.prune(model, calibration, progress=False)
     assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_an_error_in_a_thread_leaves_no_hook(model, calibration, cores):
+    def fail(module, args):
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("no luck")
+
+    handle = model.model.layers[1].mlp.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="no luck"):
+        wanda.prune(model, calibration, progress=False)
+    handle.remove()
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_an_error_while_results_are_taken_ends_the_threads(cores):
+    class Full(Homecoming):
+        def append(self, states):
+            raise MemoryError
+
+    with pytest.raises(MemoryError) as caught:  # which keeps the frames alive, as a notebook does
+        Full("cpu").extend(each(torch.zeros, range(20), cores))
+    assert torch.get_num_threads() == cores, caught
 
 
 def test_each_keeps_the_order_and_the_absence_of_gradients(cores):
@@ -147,19 +189,22 @@ def test_each_passes_errors_on(cores):
         list(each(lambda number: 1 / number, [1, 0, 2], cores))
 
 
-def test_how_many_threads(model, cores):
-    block = find_blocks(model)[0]
-    assert threads_for(block, 100) == cores
-    assert threads_for(block, 1) == 1
-    assert alone(lambda: threads_for(block, 100)) == 1
+def test_how_many_threads(model, calibration, cores):
+    block, batches = find_blocks(model)[0], calibration_batches(model, calibration)
+    assert threads_for(block, batches) == cores
+    assert threads_for(block, batches[:1]) == threads_for(block, []) == 1
+    assert threads_for(block, calibration_batches(model, calibration, batch_size=2)) == 1
+    assert alone(lambda: threads_for(block, batches)) == 1
     for many, expected in ((2 * MOST, MOST), (6, 3), (7, 1)):  # no core is left over
         torch.set_num_threads(many)
-        assert threads_for(block, 100) == expected
+        assert threads_for(block, batches) == expected
     torch.set_num_threads(cores)
     with torch.autocast("cpu", dtype=torch.bfloat16):  # a thread would not inherit it
-        assert threads_for(block, 100) == 1
+        assert threads_for(block, batches) == 1
+    with torch.inference_mode():
+        assert threads_for(block, batches) == 1
     with torch.device("meta"):
         elsewhere = find_blocks(tiny())[0]
-    assert threads_for(elsewhere, 100) == 1
+    assert threads_for(elsewhere, batches) == 1
     accelerate.cpu_offload(model, execution_device="cpu")  # weights come and go with every forward
-    assert threads_for(find_blocks(model)[0], 100) == 1
+    assert threads_for(find_blocks(model)[0], batches) == 1

@@ -23,7 +23,8 @@ def collect(block, hidden, calls, masks, statistic, outputs=None, threads=1):
         masks: per batch, None or a bool tensor [batch, length], True for tokens.
         statistic: `InputNorm` or `Hessian`.
         outputs: a list, or what has `append` like one, for the block's outputs [batch, length, hidden]; None: not wanted.
-        threads: how many batches to replay at once. Each thread has sums of its own.
+        threads: how many batches to replay at once. Each thread has sums of its own; with several, all batches are taken
+            out of the iterables at the beginning.
 
     Returns: dict from layer name to `LayerInputs`.
 

@@ -57,7 +57,8 @@ def prune(
         propagate: "pruned": a block sees what its pruned predecessors produce (the paper). "dense": it sees what the
             dense model produces; one forward pass instead of nearly two. For score methods without an update.
         skip: names of layers to leave alone: whole names, parts ("down_proj", "layers.0") or wildcards ("*.mlp.*").
-        batch_size: calibration windows per forward pass; "auto": one on a CPU, about 16,000 tokens of them on a GPU.
+        batch_size: calibration windows per forward pass; "auto": one on a CPU, about 16,000 tokens of them on a GPU. With
+            one, a CPU computes up to four batches at once, each on its share of the cores.
         device: where to compute, such as "cuda" for a model in main memory: each block visits it and goes back, and so
             do the hidden states, batch by batch, so that it need not hold more than a block and a batch at a time.
             None: wherever the block is; quicker, where the whole model has room on the GPU.
@@ -65,7 +66,6 @@ def prune(
 
     Returns: `PruneReport`.
 
-    On a CPU with several cores, up to four batches are computed at once, each on its share of the cores (see `threads`).
     Where `torch.distributed` is initialised (under `torchrun`), every process must make the same call with the same
     model and data: each takes its share of the batches, and all end with the weights that a single process would have.
 
@@ -99,7 +99,7 @@ def prune(
         for index, block in enumerate(tqdm(blocks, desc=rule.name, unit="block", disable=not progress)):
             dense = propagate == "dense"
             with visiting(block.module, device) as home:
-                outputs, threads = Homecoming(home), threads_for(block, len(batches))
+                outputs, threads = Homecoming(home), threads_for(block, batches)
                 report.layers += prune_block(
                     block, hidden, calls[index], masks, rule, sparsities, clock, outputs if dense else None, threads
                 )

@@ -1,6 +1,6 @@
 """Blocks that visit a device, and the hidden states that come home from there."""
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 
 def check_free(blocks, device):
@@ -25,10 +25,11 @@ class Homecoming(list):
         super().append(states.to(self.device, non_blocking=states.is_cuda))
 
     def extend(self, several):
-        """Take several, one by one."""
-        for states in several:
-            self.append(states)
-            del states  # or it would be on the GPU while the next one is computed
+        """Take several from a generator, one by one."""
+        with closing(several):  # so that an error here ends what it has begun
+            for states in several:
+                self.append(states)
+                del states  # or it would be on the GPU while the next one is computed
 
 
 @contextmanager
