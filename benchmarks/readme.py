@@ -24,8 +24,7 @@ def table():
     ]
     for method, name in NAMES.items():
         values = [f"{cells[method, amount]['perplexity']:,.1f}" for amount in amounts]
-        passes = round(forwards[method], 1) or round(forwards[method], 2)
-        lines.append(_row(name, *values, f"{passes} forward passes"))
+        lines.append(_row(name, *values, f"{forwards[method]:.2g} forward passes"))
     return "\n".join([*lines, "", _explained(cells["wanda", "50%"]), "", beside(read("peers")["rows"])])
 
 

@@ -1,6 +1,7 @@
 """Small models and data for the tests. Nothing here waits for a network."""
 
 import os
+from contextlib import contextmanager
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 
@@ -18,6 +19,17 @@ def tiny(config_class=LlamaConfig, seed=0, **options):
     torch.manual_seed(seed)
     config = config_class(**(sizes | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2} | options))
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+
+
+@contextmanager
+def on_cores(number):
+    """For the time of a `with`, compute as on a machine with so many cores, whatever this one has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import ranks
 import torch
+from conftest import on_cores
 from safetensors.torch import load_file
 from test_cli import CALIBRATION, folder  # noqa: F401 (a fixture)
 
@@ -41,11 +42,8 @@ def several(tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone():
     """What one process finds, with the threads that torchrun gives each of several."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    found = ranks.results()
-    torch.set_num_threads(threads)
-    return found
+    with on_cores(1):
+        return ranks.results()
 
 
 @pytest.mark.parametrize("case", [*ranks.METHODS, "padding", "bfloat16", "experts", "experts, sparsegpt"])
@@ -87,10 +85,8 @@ def test_torchrun_saves_what_one_process_saves(folder):  # noqa: F811
     done, _ = torchrun("-m", "wanda", *arguments, folder / "several")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("saved to") == 1
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    assert cli.main([*arguments, str(folder / "alone")]) == 0
-    torch.set_num_threads(threads)
+    with on_cores(1):
+        assert cli.main([*arguments, str(folder / "alone")]) == 0
     several, alone = (load_file(folder / name / "model.safetensors") for name in ("several", "alone"))
     assert several.keys() == alone.keys()
     assert all(torch.equal(several[name], weight) for name, weight in alone.items())

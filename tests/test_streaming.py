@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import wanda
-from wanda import checkpoint, skeleton, spill, streaming
+from wanda import checkpoint, pruning, skeleton, spill, streaming
 from wanda.masks import PANEL
 from wanda.memory import memory_needed
 
@@ -31,12 +31,9 @@ def calibration_tokens():
 
 
 @pytest.fixture(autouse=True)
-def one_core():
-    """With several, `prune` gives each its own windows, and sums may be rounded in another way."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def one_window_at_a_time(monkeypatch):
+    """As `prune_checkpoint` does, on all cores: with a window for each core, `prune` might round in another way."""
+    monkeypatch.setattr(pruning, "threads_for", lambda block, batches: 1)
 
 
 def write(model, folder, **options):

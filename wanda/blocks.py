@@ -211,6 +211,11 @@ def device_of(block):
     return next(block.module.parameters()).device
 
 
+def is_hooked(block):
+    """Whether accelerate's hooks move parts of a block about, to devices that they have in mind."""
+    return any(hasattr(module, "_hf_hook") for module in block.module.modules())
+
+
 @contextmanager
 def _forwards_replaced(modules, replacement):
     """For the time of a `with`, give module i the forward `replacement(i, its own forward)`."""

@@ -47,11 +47,12 @@ def prune_checkpoint(
 ):
     """Prune a safetensors checkpoint of any size into a new one, a block at a time.
 
-    The result is that of `wanda.prune` on the model that `wanda.load(source)` gives: bit for bit on one core, and on several
-    as long as a matrix product does not depend on how many share it (`prune` gives each its own windows). One block's
-    weights are held at a time, and those of the next one, which is being read: for a model of S bytes in B blocks, memory stays
-    under 3 S/B, the embeddings and the activations of one batch (with Hessians, where a method needs them), plus what the
-    libraries take in any run. `wanda.memory.memory_needed` is the formula, results/memory.json the measurement.
+    The result is that of `wanda.prune` on the model that `wanda.load(source)` gives: bit for bit on one core, and on
+    several as long as a matrix product does not depend on how many share it (`prune` gives each its own windows). One
+    block's weights are held at a time, and those of the next one, which is being read: for a model of S bytes in B
+    blocks, memory stays under 3 S/B, the embeddings and the activations of one batch (with Hessians, where a method needs
+    them), plus what the libraries take in any run. `wanda.memory.memory_needed` is the formula, results/memory.json the
+    measurement.
 
     A run that was interrupted goes on where it was when it is called again with the same arguments, and ends with the
     same bits; until then the target holds no index and opens as no model.

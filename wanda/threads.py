@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import torch
 
+from .blocks import device_of, is_hooked
+
 MOST = 4  # batches at once: each takes memory for its activations, and large products keep several cores busy
 
 
@@ -22,11 +24,9 @@ def threads_for(block, batches):
 
     Args: batches: list of dicts with `input_ids` [batch, length].
     """
-    on_cpu = all(parameter.device.type == "cpu" for parameter in block.module.parameters())
-    moved_about = any(hasattr(module, "_hf_hook") for module in block.module.modules())
     several_windows = any(len(batch["input_ids"]) > 1 for batch in batches)
     not_inherited = torch.is_autocast_enabled("cpu") or torch.is_inference_mode_enabled()
-    if not on_cpu or moved_about or several_windows or not_inherited:
+    if device_of(block).type != "cpu" or is_hooked(block) or several_windows or not_inherited:
         return 1
     cores, most = torch.get_num_threads(), max(1, min(MOST, len(batches)))
     return max(number for number in range(1, most + 1) if cores % number == 0)  # with others a core would be left over

@@ -2,11 +2,13 @@
 
 from contextlib import closing, contextmanager
 
+from .blocks import is_hooked
+
 
 def check_free(blocks, device):
     """Raise ValueError if accelerate's hooks, which have a device in mind for each block, would bring it back."""
     for block in blocks:
-        if any(hasattr(module, "_hf_hook") for module in block.module.modules()):
+        if is_hooked(block):
             raise ValueError(
                 f"device is {device!r}, but {block.name} is tied to a device of its own (device_map, accelerate hooks); "
                 "leave device at None, or load the model without a device_map"
