@@ -41,6 +41,18 @@ def test_patterns(pattern, width):
     torch.testing.assert_close(got.double(), expected, rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.parametrize("panel", [1, 5, 128])
+@pytest.mark.parametrize("pattern", [None, "2:4"])
+def test_the_size_of_a_panel_changes_nothing_but_rounding(pattern, panel, monkeypatch):
+    weight, hessian, _ = problem(width=60)
+    expected, chosen = sparsegpt(weight, hessian.float(), pattern=pattern, block=32)
+    monkeypatch.setattr("wanda.sparsegpt.PANEL", panel)
+    got, mask = sparsegpt(weight, hessian.float(), pattern=pattern, block=32)
+    assert torch.equal(mask, chosen)
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
+    assert not torch.equal(got, expected)  # another order of sums: the panel is in use
+
+
 def test_repair_of_a_given_mask():
     weight, hessian, inputs = problem()
     mask = torch.rand(weight.shape, generator=torch.Generator().manual_seed(5)) < 0.5

@@ -13,6 +13,7 @@ import torch
 from .masks import check_sparsity, check_width, parse_pattern, smallest
 
 BLOCK = 128  # columns whose errors are gathered before the rest of the matrix is updated (the paper's B)
+PANEL = 16  # columns whose errors are gathered before the rest of the block is updated: few stay in a core's cache
 DAMPING = 0.01  # fraction of the mean diagonal added to it (the paper's lambda)
 
 
@@ -82,6 +83,9 @@ def inverse_factor(hessian, damping=DAMPING, layer="the layer"):
 def repair(weight, factor, dead, sparsity=0.5, pattern=None, mask=None, *, price=None, group="layer", block=BLOCK):
     """Algorithm 1 of the paper with the factor at hand (layers that read the same input share it). See `sparsegpt`.
 
+    As a block holds back its errors from the rest of the matrix, a panel of `PANEL` columns holds them back from the rest
+    of its block: the same sums, in another order.
+
     Args:
         factor, dead: from `inverse_factor`.
         price: function (weight [out, b], columns) -> [out, b], by which the mask is chosen on the way: of the weights of
@@ -92,26 +96,31 @@ def repair(weight, factor, dead, sparsity=0.5, pattern=None, mask=None, *, price
     width = weight.shape[1]
     choose = mask is None
     keep, size = parse_pattern(pattern) if choose and pattern is not None else (None, 1)
-    block = max(size, block - block % size)  # an N:M group never straddles two blocks
+    block, panel = (max(size, columns - columns % size) for columns in (block, PANEL))  # no N:M group straddles two
     rest = weight.detach().float().T.clone()  # [in, out]: a column of W is contiguous here
     pruned = torch.zeros_like(rest, dtype=torch.bool) if choose else mask.T.contiguous()  # [in, out]
+    errors = torch.empty_like(rest[:block])  # [b, out]
     price = price or partial(_saliency, pivots=factor.diagonal(), dead=dead)
     for start in range(0, width, block):
         stop = min(start + block, width)
         here = slice(start, stop)
-        columns, marks, local = rest[here], pruned[here], factor[here, here]  # [b, out], [b, out], [b, b]
         if choose and pattern is None:
-            marks.copy_(_cheapest(price(columns.T, here), sparsity, start, stop, group).T)
-        errors = torch.zeros_like(columns)
-        pivots = local.diagonal()
-        # On a CPU plain numbers are quicker; a GPU would have to be waited for to get them.
-        for i, pivot in enumerate(pivots.unbind() if pivots.is_cuda else pivots.tolist()):
-            if keep is not None and i % size == 0:
-                few = price(columns[i : i + size].T, slice(start + i, start + i + size))  # [out, M]
-                marks[i : i + size] = smallest(few, size - keep).T
-            torch.mul(columns[i], marks[i], out=errors[i]).div_(pivot)
-            columns[i + 1 :].addr_(local[i, i + 1 :], errors[i], alpha=-1)
-        rest[stop:].addmm_(factor[here, stop:].T, errors, alpha=-1)  # the lazy update of all later columns
+            pruned[here] = _cheapest(price(rest[here].T, here), sparsity, start, stop, group).T
+        for first in range(start, stop, panel):
+            last = min(first + panel, stop)
+            few = slice(first, last)
+            columns, marks, local = rest[few], pruned[few], factor[few, few]  # [p, out], [p, out], [p, p]
+            error = errors[first - start : last - start]  # [p, out]
+            pivots = local.diagonal()
+            # On a CPU plain numbers are quicker; a GPU would have to be waited for to get them.
+            for i, pivot in enumerate(pivots.unbind() if pivots.is_cuda else pivots.tolist()):
+                if keep is not None and i % size == 0:
+                    prices = price(columns[i : i + size].T, slice(first + i, first + i + size))  # [out, M]
+                    marks[i : i + size] = smallest(prices, size - keep).T
+                torch.mul(columns[i], marks[i], out=error[i]).div_(pivot)
+                columns[i + 1 :].addr_(local[i, i + 1 :], error[i], alpha=-1)
+            rest[last:stop].addmm_(factor[few, last:stop].T, error, alpha=-1)
+        rest[stop:].addmm_(factor[here, stop:].T, errors[: stop - start], alpha=-1)  # the lazy update of later columns
     return rest.masked_fill_(pruned, 0).T.contiguous(), pruned.T.contiguous()
 
 
