@@ -42,6 +42,13 @@ def parameters(notebook, profile, **others):
     return chosen
 
 
+def given(items, notebook):
+    """Parameters from NAME=VALUE: YAML, except that what the notebook holds as text stays text ("2:4" is a number to YAML)."""
+    texts = {name for name, known in papermill.inspect_notebook(str(notebook)).items() if known["default"][:1] in "'\""}
+    pairs = (item.partition("=") for item in items)
+    return {name: value if name in texts else yaml.safe_load(value) for name, _, value in pairs}
+
+
 def execute(notebook, out, profile="cpu", **others):
     """Run a notebook from its own folder with a profile's parameters, and write the result to `out`. Prints as it goes."""
     chosen = parameters(notebook, profile, **others)
@@ -113,7 +120,6 @@ def main(arguments=None):
     notebooks = sorted(NOTEBOOKS.glob(pattern))
     if not notebooks:
         parser.error(f"there is no notebook {options.notebook!r} in {NOTEBOOKS}")
-    others = {name: yaml.safe_load(value) for name, _, value in (item.partition("=") for item in options.set)}
     for notebook in notebooks:
         print(notebook.name, flush=True)
         if options.in_place and len(notebooks) > 1:  # a process each, so that the memory measured is one notebook's
@@ -122,7 +128,8 @@ def main(arguments=None):
         elif options.in_place:
             execute_in_place(notebook)
         else:
-            execute(notebook, (options.out or Path("build") / notebook.name).resolve(), options.profile, **others)
+            out = (options.out or Path("build") / notebook.name).resolve()
+            execute(notebook, out, options.profile, **given(options.set, notebook))
     return 0
 
 
