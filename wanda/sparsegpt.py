@@ -13,7 +13,7 @@ import torch
 from .masks import check_sparsity, check_width, parse_pattern, smallest
 
 BLOCK = 128  # columns whose errors are gathered before the rest of the matrix is updated (the paper's B)
-PANEL = 16  # columns whose errors are gathered before the rest of the block is updated: few stay in a core's cache
+PANEL = 16  # columns whose errors are gathered before the rest of the block is updated; on a CPU quicker than 32 to 128
 DAMPING = 0.01  # fraction of the mean diagonal added to it (the paper's lambda)
 
 

@@ -44,7 +44,8 @@ def parameters(notebook, profile, **others):
 
 def given(items, notebook):
     """Parameters from NAME=VALUE: YAML, except that what the notebook holds as text stays text ("2:4" is a number to YAML)."""
-    texts = {name for name, known in papermill.inspect_notebook(str(notebook)).items() if known["default"][:1] in "'\""}
+    known = papermill.inspect_notebook(str(notebook))
+    texts = {name for name, parameter in known.items() if parameter["default"].startswith(("'", '"'))}
     pairs = (item.partition("=") for item in items)
     return {name: value if name in texts else yaml.safe_load(value) for name, _, value in pairs}
 
