@@ -46,7 +46,7 @@ def test_patterns(pattern, width):
 def test_the_size_of_a_panel_changes_nothing_but_rounding(pattern, panel, monkeypatch):
     weight, hessian, _ = problem(width=60)
     expected, chosen = sparsegpt(weight, hessian.float(), pattern=pattern, block=32)
-    monkeypatch.setattr("wanda.sparsegpt.PANEL", panel)
+    monkeypatch.setattr("wanda.sparsegpt.PANEL", {"other": panel})
     got, mask = sparsegpt(weight, hessian.float(), pattern=pattern, block=32)
     assert torch.equal(mask, chosen)
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)

@@ -11,6 +11,7 @@ import torch
 
 GROUPS = ("output", "layer", "input")
 PANEL = {"cpu": 1 << 18, "other": 1 << 25}  # scores looked at in one go: a GPU takes many, so as to be busy
+SHORT = 4  # entries of a row; longer ones are quicker to select from than to sort, on a CPU
 
 
 def prune_mask(score, sparsity=0.5, pattern=None, group="output"):
@@ -62,18 +63,31 @@ def smallest(rows, count):
     marked = torch.zeros(rows.shape, dtype=torch.bool, device=rows.device)
     if count == 0 or rows.numel() == 0:
         return marked
-    panel = PANEL.get(rows.device.type, PANEL["other"])
-    height = max(1, panel // rows.shape[1])  # rows do not know of each other: some at a time need less memory
-    for start in range(0, len(rows), height):
-        few = rows[start : start + height]
-        threshold = _kth_smallest(few, count)  # [rows, 1]
-        below = torch.lt(few, threshold, out=marked[start : start + height])
-        tied = few == threshold
-        missing = count - _count(below, panel)  # how many of the tied entries each row still has to give up
-        if rows.device.type != "cpu" or not torch.equal(_count(tied, panel), missing):
-            _keep_first(tied, missing, panel)  # without a look first, where a look costs more than it saves
-        below |= tied
+    on_cpu = rows.device.type == "cpu"
+    mark = _mark_by_selecting if on_cpu and rows.shape[1] > SHORT else _mark_by_sorting
+    height = max(1, PANEL["cpu" if on_cpu else "other"] // rows.shape[1])
+    for start in range(0, len(rows), height):  # rows do not know of each other: some at a time need less memory
+        few = slice(start, start + height)
+        mark(rows[few], count, marked[few])
     return marked
+
+
+def _mark_by_sorting(rows, count, marked):
+    """What `smallest` does, into a bool tensor of the same shape; on any device, and without a wait for it."""
+    order = rows.sort(dim=1, stable=True).indices  # equal entries stay in order of position
+    marked.scatter_(1, order[:, :count], True)
+
+
+def _mark_by_selecting(rows, count, marked):
+    """The same on a CPU: everything below the entry of that rank, and as many of its equals as are missing."""
+    panel = PANEL["cpu"]
+    threshold = _kth_smallest(rows, count)  # [rows, 1]
+    below = torch.lt(rows, threshold, out=marked)
+    tied = rows == threshold
+    missing = count - _count(below, panel)  # how many of the tied entries each row still has to give up
+    if not torch.equal(_count(tied, panel), missing):
+        _keep_first(tied, missing, panel)
+    below |= tied
 
 
 def _count(marked, panel):
@@ -94,18 +108,11 @@ def _keep_first(marked, counts, panel):
 
 
 def _kth_smallest(rows, count):
-    """The value [rows, 1] at rank `count` of each row."""
-    if rows.device.type != "cpu":
-        return _kth_smallest_by_sorting(rows, count)
+    """The value [rows, 1] at rank `count` of each row, on a CPU."""
     # Selection needs no full order: numpy's introselect is 20 to 50 times faster than a sort on a CPU.
     exact = rows.detach() if rows.dtype in (torch.float32, torch.float64) else rows.detach().float()
     ranked = np.partition(exact.numpy(), count - 1, axis=1)
     return torch.from_numpy(ranked[:, count - 1 : count].copy()).to(rows.dtype)
-
-
-def _kth_smallest_by_sorting(rows, count):
-    """The same on any device."""
-    return rows.sort(dim=1).values[:, count - 1 : count].clone()
 
 
 def parse_pattern(pattern):

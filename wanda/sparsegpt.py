@@ -13,7 +13,7 @@ import torch
 from .masks import check_sparsity, check_width, parse_pattern, smallest
 
 BLOCK = 128  # columns whose errors are gathered before the rest of the matrix is updated (the paper's B)
-PANEL = 16  # columns whose errors are gathered before the rest of the block is updated; on a CPU quicker than 32 to 128
+PANEL = {"cpu": 16, "other": 64}  # columns whose errors are gathered before the rest of the block is updated
 DAMPING = 0.01  # fraction of the mean diagonal added to it (the paper's lambda)
 
 
@@ -83,8 +83,8 @@ def inverse_factor(hessian, damping=DAMPING, layer="the layer"):
 def repair(weight, factor, dead, sparsity=0.5, pattern=None, mask=None, *, price=None, group="layer", block=BLOCK):
     """Algorithm 1 of the paper with the factor at hand (layers that read the same input share it). See `sparsegpt`.
 
-    As a block holds back its errors from the rest of the matrix, a panel of `PANEL` columns holds them back from the rest
-    of its block: the same sums, in another order.
+    A column looks back at the errors of its panel, `PANEL` columns; a panel holds its errors back from the rest of its
+    block, as a block does from the rest of the matrix: the same sums, in another order.
 
     Args:
         factor, dead: from `inverse_factor`.
@@ -96,11 +96,13 @@ def repair(weight, factor, dead, sparsity=0.5, pattern=None, mask=None, *, price
     width = weight.shape[1]
     choose = mask is None
     keep, size = parse_pattern(pattern) if choose and pattern is not None else (None, 1)
-    block, panel = (max(size, columns - columns % size) for columns in (block, PANEL))  # no N:M group straddles two
+    panel = PANEL.get(weight.device.type, PANEL["other"])
+    block, panel = (max(size, columns - columns % size) for columns in (block, panel))  # no N:M group straddles two
     rest = weight.detach().float().T.clone()  # [in, out]: a column of W is contiguous here
     pruned = torch.zeros_like(rest, dtype=torch.bool) if choose else mask.T.contiguous()  # [in, out]
     errors = torch.empty_like(rest[:block])  # [b, out]
-    price = price or partial(_saliency, pivots=factor.diagonal(), dead=dead)
+    pivots = factor.diagonal()  # [in]
+    price = price or partial(_saliency, pivots=pivots, dead=dead)
     for start in range(0, width, block):
         stop = min(start + block, width)
         here = slice(start, stop)
@@ -109,16 +111,20 @@ def repair(weight, factor, dead, sparsity=0.5, pattern=None, mask=None, *, price
         for first in range(start, stop, panel):
             last = min(first + panel, stop)
             few = slice(first, last)
-            columns, marks, local = rest[few], pruned[few], factor[few, few]  # [p, out], [p, out], [p, p]
-            error = errors[first - start : last - start]  # [p, out]
-            pivots = local.diagonal()
-            # On a CPU plain numbers are quicker; a GPU would have to be waited for to get them.
-            for i, pivot in enumerate(pivots.unbind() if pivots.is_cuda else pivots.tolist()):
+            error = errors[first - start : last - start].zero_()  # [p, out]; no error yet where no column has been
+            error_by_row = error.T  # [out, p]
+            coefficients = factor[few, few].triu(diagonal=1).T.contiguous()  # [p, p]: column j looks back by row j
+            shares = pruned[few] / pivots[few, None]  # [p, out]: times a weight, its error; 0 where the weight is kept
+            # Two operations a column and little indexing: here most of the time goes into starting operations.
+            columns = zip(rest[few].unbind(), coefficients.unbind(), shares.unbind(), error.unbind(), strict=True)
+            for i, (column, coefficient, share, own_error) in enumerate(columns, start=first):
                 if keep is not None and i % size == 0:
-                    prices = price(columns[i : i + size].T, slice(first + i, first + i + size))  # [out, M]
-                    marks[i : i + size] = smallest(prices, size - keep).T
-                torch.mul(columns[i], marks[i], out=error[i]).div_(pivot)
-                columns[i + 1 :].addr_(local[i, i + 1 :], error[i], alpha=-1)
+                    these, rows = slice(i, i + size), slice(i - first, i - first + size)
+                    now = torch.addmm(rest[these], coefficients[rows], error, alpha=-1)  # [M, out], as repaired by now
+                    pruned[these] = smallest(price(now.T, these), size - keep).T
+                    torch.div(pruned[these], pivots[these, None], out=shares[rows])
+                column.addmv_(error_by_row, coefficient, alpha=-1)
+                torch.mul(column, share, out=own_error)
             rest[last:stop].addmm_(factor[few, last:stop].T, error, alpha=-1)
         rest[stop:].addmm_(factor[here, stop:].T, errors[: stop - start], alpha=-1)  # the lazy update of later columns
     return rest.masked_fill_(pruned, 0).T.contiguous(), pruned.T.contiguous()
