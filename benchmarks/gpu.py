@@ -170,12 +170,14 @@ def limited(device, gib):
     if torch.device(device).type != "cuda":
         yield
         return
-    total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, gib * GIB / total), device)
+    number = torch.device(device).index
+    number = torch.cuda.current_device() if number is None else number  # "cuda" by itself is not taken here
+    total = torch.cuda.get_device_properties(number).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, gib * GIB / total), number)
     try:
         yield
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        torch.cuda.set_per_process_memory_fraction(1.0, number)
 
 
 def _free(device):
@@ -222,14 +224,20 @@ def main(arguments=None):
         "rows": time_methods(shape_in_context, calibration, options.device, dtype),
         "tf32_errors": tf32_errors(),
     }
-    if options.stream_gib:
-        record["rows"] += stream(shape_in_context, calibration, options.device, dtype, options.stream_gib)
+    _write(record, options.out)  # what comes may lack memory or disk, and this took minutes
     small = {name: min(SMALL[name], shape[name]) for name in SMALL}
     record["agreement"] = agreement(options.device, shape=small)
     for method, same in record["agreement"].items():
         print(f"{method}: mask entries as on the device", {name: f"{part:.4%}" for name, part in same.items()})
-    if options.out:
-        with replacing(options.out) as partial:
+    _write(record, options.out)
+    if options.stream_gib:
+        record["rows"] += stream(shape_in_context, calibration, options.device, dtype, options.stream_gib)
+        _write(record, options.out)
+
+
+def _write(record, out):
+    if out:
+        with replacing(out) as partial:
             partial.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -8,6 +8,7 @@ writing one token behind it (decode).
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 import pandas
@@ -23,6 +24,7 @@ from wanda.sparse24 import convert, time_products
 from .gpu import random_model
 
 GIB = 2**30
+COPIES = 8  # of each shape: together they are larger than the cache of any GPU
 
 
 def random_24(outputs, width, dtype, device):
@@ -31,24 +33,47 @@ def random_24(outputs, width, dtype, device):
     return weight.masked_fill(wanda.prune_mask(weight.abs(), pattern="2:4"), 0)
 
 
+def multiply(inputs, weights):
+    """The product of the inputs [tokens, in] with each of some weights [out, in], one after the other."""
+    for weight in weights:
+        linear(inputs, weight)
+
+
+def replayed(call):
+    """What a call starts on a GPU, recorded once as a CUDA graph: a function that starts all of it again, without Python."""
+    call()  # libraries get ready in a first call, which must not be recorded
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
+
+
 @torch.no_grad()
 def time_matrices(shapes, tokens, dtype, device, seconds):
-    """Each shape [out, in] with each number of tokens: seconds for dense and 2:4, and their ratio. A list of rows."""
-    rows = []
+    """Each shape [out, in] with each number of tokens: seconds for dense and 2:4, and their ratio. A list of rows.
+
+    Both are called from Python, one product after the other, and on a GPU also replayed from a graph, as engines for
+    inference do: then the time to start a product does not count. The weights take turns, so that none is in the cache.
+    """
+    rows, on_gpu = [], torch.device(device).type == "cuda"
     for outputs, width in shapes:
-        weight = random_24(outputs, width, dtype, device)
-        sparse = torch.sparse.to_sparse_semi_structured(weight)
+        weights = [random_24(outputs, width, dtype, device) for _ in range(COPIES)]
+        sparse = [torch.sparse.to_sparse_semi_structured(weight) for weight in weights]
         for count in tokens:
             inputs = torch.randn(count, width, dtype=dtype, device=device)
-            torch.testing.assert_close(linear(inputs, sparse), linear(inputs, weight), rtol=2e-2, atol=2e-1)
-            forms = {
-                "dense": lambda x=inputs, w=weight: linear(x, w),
-                "sparse": lambda x=inputs, w=sparse: linear(x, w),
-            }
-            found = time_products(forms, seconds)
-            rows.append({"shape": f"{outputs} x {width}", "tokens": count, **found})
-            rows[-1]["speedup"] = found["dense"] / found["sparse"]
-            print(f"{outputs:>6} x {width:<6} {count:>5} tokens: {rows[-1]['speedup']:.2f} times as fast", flush=True)
+            torch.testing.assert_close(linear(inputs, sparse[0]), linear(inputs, weights[0]), rtol=2e-2, atol=2e-1)
+            calls = {"dense": partial(multiply, inputs, weights), "sparse": partial(multiply, inputs, sparse)}
+            if on_gpu:
+                calls |= {f"{form}_replayed": replayed(call) for form, call in calls.items()}
+            row = {form: total / COPIES for form, total in time_products(calls, seconds).items()}
+            row["speedup"] = row["dense"] / row["sparse"]
+            said = f"{outputs:>6} x {width:<6} {count:>5} tokens: {row['speedup']:.2f} times as fast"
+            if on_gpu:
+                row["speedup_replayed"] = row["dense_replayed"] / row["sparse_replayed"]
+                said += f", {row['speedup_replayed']:.2f} when replayed"
+            rows.append({"shape": f"{outputs} x {width}", "tokens": count, **row})
+            print(said, flush=True)
     return rows
 
 

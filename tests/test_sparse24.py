@@ -6,6 +6,7 @@ from conftest import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import wanda
 from wanda import sparse24
@@ -122,6 +123,47 @@ def test_every_layer_that_fits_gets_the_sparse_form_and_computes_the_same(pruned
     assert not any(layer.module.weight.requires_grad for layer in layers_of(pruned))
 
 
+class Products(TorchDispatchMode):
+    """Notes the matrix products of a `with`: "mm" and "addmm" of matrices, "bmm" of batches."""
+
+    def __enter__(self):
+        self.seen = []
+        return super().__enter__()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if (name := function.overloadpacket.__name__).endswith("mm"):
+            self.seen.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("bias", "strides", "hidden"),
+    [
+        (False, (64, 7, 1), True),
+        (False, (1, 7, 16), True),
+        (False, (64, 64, 1), False),
+        (True, (1, 7, 16), True),
+        (True, (64, 64, 1), False),
+    ],
+)
+def test_a_converted_layer_multiplies_matrices_whatever_the_strides(gpu, bias, strides, hidden):
+    """The 2:4 kernels know nothing else. A batch of single tokens came with such strides on a GPU."""
+    model = tiny(hidden_size=64, intermediate_size=96, attention_bias=bias)
+    wanda.prune(model, method="magnitude", pattern="2:4", progress=False)
+    layer = model.bfloat16().requires_grad_(False).model.layers[0].self_attn.q_proj
+    inputs = torch.randn(16, 64).bfloat16().as_strided((16, 1, 64), strides)  # of a size of 1 the stride means nothing
+    with torch.no_grad(), Products() as before:
+        expected = layer(inputs)
+    assert ("bmm" in before.seen) == hidden  # what `Linear` makes of it
+    sparse24.convert(model)
+    with torch.no_grad(), Products() as after:
+        got = layer(inputs)
+    assert after.seen == ["addmm" if bias else "mm"]
+    torch.testing.assert_close(got, expected)
+    assert layer(inputs[:, 0]).shape == (16, 64)
+    assert layer(inputs[0, 0]).shape == (64,)
+
+
 def test_a_shape_that_the_kernel_cannot_take_stays_dense_and_says_so(gpu):
     model = tiny(hidden_size=64, intermediate_size=100)
     wanda.prune(model, method="magnitude", pattern="2:4", progress=False)
@@ -203,8 +245,9 @@ def test_the_speed_benchmark_runs_dry_where_the_cpu_passes_for_a_gpu(gpu, tmp_pa
         ("2:4", 2),
     ]
     assert [row["layers_converted"] for row in record["whole_model"]] == [0, 0, 14, 14]
-    assert len(gpu) == 3 + 14
+    assert len(gpu) == 3 * speed24.COPIES + 14
     assert record["versions"]["torch"]
+    assert not any("replayed" in key for row in record["rows"] for key in row)  # a CPU has nothing to be replayed
 
 
 @pytest.mark.parametrize(("script", "arguments"), [("speed24", []), ("gpu", ["--device", "cuda", "--speed"])])

@@ -7,6 +7,7 @@ understand it; `convert` gives a model's layers PyTorch's own form of it, which 
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -104,8 +105,18 @@ def convert(model, skip=()):
         if not reason:
             weight = torch.sparse.to_sparse_semi_structured(layer.module.weight.detach().contiguous())
             layer.module.weight = nn.Parameter(weight, requires_grad=False)
+            layer.module.forward = partial(_multiply_rows, layer.module)
         result.append(Conversion(layer.name, _shape(layer), not reason, reason))
     return result
+
+
+def _multiply_rows(module, inputs):
+    """What a converted layer computes of its inputs [..., in]: as one matrix [tokens, in], since the kernels know no other.
+
+    `Linear` by itself leaves that to the strides, and asks for a batch of products where those of [batch, 1, in] hide it.
+    """
+    rows = nn.functional.linear(inputs.reshape(-1, inputs.shape[-1]), module.weight, module.bias)
+    return rows.reshape(*inputs.shape[:-1], rows.shape[-1])
 
 
 def _check(layer):
