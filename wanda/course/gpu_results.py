@@ -4,20 +4,20 @@ import json
 
 import pandas
 
-from ..assets import CHECKOUT
+from . import results
 
 COLUMNS = {"run": "run", "seconds": "seconds", "peak_gib": "peak memory (GiB)"}
 PHASES = ("read", "capture", "statistics", "select", "recompute", "write")  # in seconds; "read" and "write": streamed
 
 
-def record(folder=CHECKOUT):
+def record(file=None):
     """The content of results/gpu.json, a dict; None where there is no such file, and nothing has been measured.
 
     Args:
-        folder: of the repository; None where the package is installed without it.
+        file: another path.
     """
-    file = folder / "results" / "gpu.json" if folder else None
-    return json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else None
+    file = file or results.file("gpu")
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def caption(content):
@@ -37,3 +37,13 @@ def table(content):
     frame = pandas.DataFrame(content["rows"]).rename(columns=COLUMNS)
     phases = [phase for phase in PHASES if phase in frame]
     return frame.set_index("run")[["seconds", "peak memory (GiB)", *phases]].astype(float).round(1)
+
+
+def seconds(content, run):
+    """The seconds of one run, such as "wanda" or "sparsegpt 2:4". Raises: KeyError: it was not measured."""
+    return {row["run"]: row["seconds"] for row in content["rows"]}[run]
+
+
+def agreement(content):
+    """For each method, which part of a small model's masks comes out on a GPU as it does on a CPU. Dict of floats."""
+    return {method: others["cpu"] for method, others in content["agreement"].items()}
