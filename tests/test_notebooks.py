@@ -77,6 +77,8 @@ def test_parameters_of_the_command_line_keep_the_kind_that_the_notebook_has():
     (benchmark,) = (ROOT / "notebooks").glob("06_*.ipynb")
     given = execute.given(["patterns=2:4", "output_folder=2024", "seed=3"], benchmark)
     assert given == {"patterns": "2:4", "output_folder": "2024", "seed": 3}
+    with pytest.raises(ValueError, match="NAME=VALUE; got 'patterns'"):
+        execute.given(["patterns"], benchmark)
 
 
 @pytest.mark.parametrize("profile", ["cj", ""])

@@ -43,7 +43,13 @@ def parameters(notebook, profile, **others):
 
 
 def given(items, notebook):
-    """Parameters from NAME=VALUE: YAML, except that what the notebook holds as text stays text ("2:4" is a number to YAML)."""
+    """Parameters from NAME=VALUE: YAML, except that what the notebook holds as text stays text ("2:4" is a number to YAML).
+
+    Raises: ValueError for an item without an equals sign.
+    """
+    for item in items:
+        if "=" not in item:
+            raise ValueError(f"--set takes NAME=VALUE; got {item!r}")
     known = papermill.inspect_notebook(str(notebook))
     texts = {name for name, parameter in known.items() if parameter["default"].startswith(("'", '"'))}
     pairs = (item.partition("=") for item in items)
