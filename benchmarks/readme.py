@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from wanda.course import gpu_results
 from wanda.course.results import quality, read
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -25,7 +26,8 @@ def table():
     for method, name in NAMES.items():
         values = [f"{cells[method, amount]['perplexity']:,.1f}" for amount in amounts]
         lines.append(_row(name, *values, f"{forwards[method]:.2g} forward passes"))
-    return "\n".join([*lines, "", _explained(cells["wanda", "50%"]), "", beside(read("peers")["rows"])])
+    notes = [_explained(cells["wanda", "50%"]), beside(read("peers")["rows"]), on_gpu(gpu_results.record())]
+    return "\n\n".join(["\n".join(lines), *notes])
 
 
 def beside(rows):
@@ -43,6 +45,12 @@ def beside(rows):
         f"Beside llmcompressor {version} (in brackets), with the same windows, perplexity on the packaged text and median time: "
         f"{', '.join(found)}, on {machine['threads']} threads of {machine['processor']}; source: [peers](results/peers.json)."
     )
+
+
+def on_gpu(content):
+    """What pruning took on a GPU, as a sentence. content: of results/gpu.json."""
+    taken = [f"{name} {gpu_results.seconds(content, method):.2g} s" for method, name in NAMES.items()]
+    return f"On a GPU: {', '.join(taken)}. {gpu_results.caption(content)} Source: [gpu](results/gpu.json)."
 
 
 def _row(*entries):
