@@ -4,8 +4,10 @@
 
 The peer is llmcompressor, pinned, in an environment of its own (build/peers/environment, made on the first run). Each
 way to prune is run by both programs, each time in a fresh process; the pruned weights of both are judged by the same
-function. Machines drift, so they take turns, and of the times of each the median counts. A way that results/peers.json
-has already is not run again.
+function. Machines drift, so they take turns, and of the times of each the median counts. Every turn has a draw of
+calibration windows of its own, the same for both: SparseGPT's perplexity depends on the draw, and even on how sums are
+rounded, by more than what is to be seen, so the mean over the draws counts. A way that results/peers.json has already is
+not run again.
 """
 
 import argparse
@@ -86,9 +88,11 @@ def judge(model, file, tokens, length):
 
 
 def typical(turns):
-    """What a worker measured in several turns, as one dict: of its times the medians, and beside them all the seconds."""
+    """Several turns of a program as one dict: medians of its times, the mean perplexity, and beside them each turn's own."""
     medians = {name: statistics.median(turn[name] for turn in turns) for name in ("seconds", "cpu_seconds")}
-    return turns[0] | medians | {"turns": [turn["seconds"] for turn in turns]}
+    perplexities = [turn["perplexity"] for turn in turns]
+    each = {"turns": [turn["seconds"] for turn in turns], "perplexities": perplexities}
+    return turns[0] | medians | {"perplexity": statistics.mean(perplexities)} | each
 
 
 def compared(rows):
@@ -119,7 +123,12 @@ def main(arguments=None):
     parser.add_argument("--length", type=int, default=512, help="tokens per calibration window")
     parser.add_argument("--windows", type=int, default=10, help="of the text to judge by")
     parser.add_argument("--window-length", type=int, default=1024)
-    parser.add_argument("--turns", type=int, default=3, help="how often each program is timed at each way")
+    parser.add_argument(
+        "--turns",
+        type=int,
+        default=3,
+        help="how often each program is run at each way; each time with another draw of windows",
+    )
     parser.add_argument("--only", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY", help=", ".join(WAYS))
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "peers", help="for what is passed to and fro")
     parser.add_argument("--environment", type=Path, help="of the peer (default: environment/ in the folder)")
@@ -127,32 +136,35 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
 
     model, tokenizer = wanda.load(options.model)
-    windows = wanda.calibration_set(tokenizer, samples=options.samples, length=options.length)
+    draws = [
+        wanda.calibration_set(tokenizer, samples=options.samples, length=options.length, seed=seed)
+        for seed in range(options.turns)
+    ]
     tokens = wanda.eval_tokens(tokenizer)[: options.windows * options.window_length]
-    about = provenance(calibration=windows, evaluation=tokens)
+    about = provenance(calibration=torch.stack(draws), evaluation=tokens)
     rows = json.loads(options.out.read_text(encoding="utf-8"))["rows"] if options.out.is_file() else []
     measured_already = {row["way"] for row in rows if row["data_sha256"] == about["data_sha256"]}
     missing = [way for way in options.only if way not in measured_already]
     if missing:
         options.folder.mkdir(parents=True, exist_ok=True)
         wanda.save(model, tokenizer, options.folder / "model")
-        save_file({"windows": windows}, options.folder / "windows.safetensors")
         job = {"model": str(options.folder / "model"), "windows": str(options.folder / "windows.safetensors")}
         peer = environment(options.environment or options.folder / "environment")
         python = {"ours": sys.executable, "llmcompressor": peer}
     for way in missing:
-        row, turns = {"way": way}, {program: [] for program in python}
-        for turn in range(options.turns):
+        turns = {program: [] for program in python}
+        for windows in draws:
+            save_file({"windows": windows}, job["windows"])
             for program, interpreter in python.items():
                 measured, file = run(program, interpreter, {**job, **WAYS[way]}, options.folder)
+                measured |= judge(model, file, tokens, options.window_length)
                 turns[program].append(measured)
-                if turn == 0:
-                    row[program] = judge(model, file, tokens, options.window_length)
                 file.unlink()
-                print(f"{way:>13}  {program:>13}  {measured['seconds']:6.1f} s", flush=True)
-        for program in python:
-            row[program] |= typical(turns[program])
-        rows = [other for other in rows if other["way"] != way] + [{**row, **about}]
+                print(
+                    f"{way:>13}  {program:>13}  {measured['seconds']:6.1f} s  {measured['perplexity']:.2f}", flush=True
+                )
+        row = {"way": way, **{program: typical(several) for program, several in turns.items()}, **about}
+        rows = [other for other in rows if other["way"] != way] + [row]
         with replacing(options.out) as partial:
             partial.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
     threads = {row[program]["threads"] for row in rows for program in ("ours", "llmcompressor")}

@@ -61,17 +61,22 @@ def test_weights_that_are_pruned_outside_of_the_blocks_are_refused(model, job, t
         peers.judge(model, tmp_path / "head.safetensors", torch.arange(50), 24)
 
 
-def test_of_several_turns_the_median_counts():
-    turns = [{"seconds": s, "cpu_seconds": 2 * s, "threads": 2} for s in (50.0, 90.0, 60.0)]
-    assert peers.typical(turns) == {"seconds": 60, "cpu_seconds": 120, "threads": 2, "turns": [50, 90, 60]}
+def test_of_several_turns_the_median_time_and_the_mean_perplexity_count():
+    turns = [
+        {"seconds": s, "cpu_seconds": 2 * s, "threads": 2, "perplexity": p}
+        for s, p in ((50.0, 30.0), (90.0, 33.0), (60.0, 36.0))
+    ]
+    expected = {"seconds": 60, "cpu_seconds": 120, "threads": 2, "perplexity": 33}
+    assert peers.typical(turns) == expected | {"turns": [50, 90, 60], "perplexities": [30, 33, 36]}
 
 
 def test_programs_take_turns_and_what_is_measured_is_not_measured_again(monkeypatch, tmp_path):
     """The dense model stands in for the pruned one: who is run, when, is what this looks at."""
-    runs, seconds = [], iter((5.0, 50.0, 6.0, 60.0, 9.0, 90.0))
+    runs, drawn, seconds = [], [], iter((5.0, 50.0, 6.0, 60.0, 9.0, 90.0))
 
     def run(program, python, job, folder):
         runs.append((program, python))
+        drawn.append(load_file(job["windows"])["windows"])
         file = shutil.copy(folder / "model" / "model.safetensors", folder / "pruned.safetensors")
         return {"seconds": next(seconds), "cpu_seconds": 1.0, "threads": 1}, Path(file)
 
@@ -84,6 +89,9 @@ def test_programs_take_turns_and_what_is_measured_is_not_measured_again(monkeypa
     (row,) = json.loads((tmp_path / "peers.json").read_text())["rows"]
     assert (row["ours"]["seconds"], row["llmcompressor"]["seconds"]) == (6, 60)
     assert row["ours"]["perplexity"] > 1
+    assert all(torch.equal(*drawn[turn : turn + 2]) for turn in (0, 2, 4))  # both programs get the same windows
+    assert not torch.equal(drawn[0], drawn[2])  # and every turn has others
+    assert not torch.equal(drawn[2], drawn[4])
     monkeypatch.setattr(peers, "environment", lambda folder: pytest.fail("nothing is missing"))
     peers.main(sizes + where)
     assert len(runs) == 6
