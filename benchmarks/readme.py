@@ -42,7 +42,8 @@ def beside(rows):
         )
     machine, version = rows[0]["machine"], rows[0]["llmcompressor"]["versions"]["llmcompressor"]
     return (
-        f"Beside llmcompressor {version} (in brackets), with the same windows, perplexity on the packaged text and median time: "
+        f"Beside llmcompressor {version} (in brackets), with the same windows, perplexity on the packaged text (of "
+        "SparseGPT the mean of three draws of windows) and median time: "
         f"{', '.join(found)}, on {machine['threads']} threads of {machine['processor']}; source: [peers](results/peers.json)."
     )
 
