@@ -171,7 +171,8 @@ def limited(device, gib):
         yield
         return
     number = torch.device(device).index
-    number = torch.cuda.current_device() if number is None else number  # "cuda" by itself is not taken here
+    if number is None:  # "cuda" by itself is not taken here
+        number = torch.cuda.current_device()
     total = torch.cuda.get_device_properties(number).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, gib * GIB / total), number)
     try:

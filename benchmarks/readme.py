@@ -26,7 +26,7 @@ def table():
     for method, name in NAMES.items():
         values = [f"{cells[method, amount]['perplexity']:,.1f}" for amount in amounts]
         lines.append(_row(name, *values, f"{forwards[method]:.2g} forward passes"))
-    notes = [_explained(cells["wanda", "50%"]), beside(read("peers")["rows"]), on_gpu(gpu_results.record())]
+    notes = [_explained(cells["wanda", "50%"]), beside(read("peers")["rows"]), on_gpu(read("gpu"))]
     return "\n\n".join(["\n".join(lines), *notes])
 
 
@@ -36,14 +36,14 @@ def beside(rows):
     for row in rows:
         one, other = row["ours"], row["llmcompressor"]
         method, amount = row["way"].replace("%", " %").split(" ", 1)
+        draws = f" (mean of {len(one['perplexities'])} draws of windows)" if "perplexities" in one else ""
         found.append(
-            f"{NAMES[method]} at {amount} {one['perplexity']:.1f} in {one['seconds']:.0f} s "
+            f"{NAMES[method]} at {amount}{draws} {one['perplexity']:.1f} in {one['seconds']:.0f} s "
             f"({other['perplexity']:.1f} in {other['seconds']:.0f} s)"
         )
     machine, version = rows[0]["machine"], rows[0]["llmcompressor"]["versions"]["llmcompressor"]
     return (
-        f"Beside llmcompressor {version} (in brackets), with the same windows, perplexity on the packaged text (of "
-        "SparseGPT the mean of three draws of windows) and median time: "
+        f"Beside llmcompressor {version} (in brackets), with the same windows, perplexity on the packaged text and median time: "
         f"{', '.join(found)}, on {machine['threads']} threads of {machine['processor']}; source: [peers](results/peers.json)."
     )
 

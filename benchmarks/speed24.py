@@ -24,7 +24,7 @@ from wanda.sparse24 import convert, time_products
 from .gpu import random_model
 
 GIB = 2**30
-COPIES = 8  # of each shape: together they are larger than the cache of any GPU
+COPIES = 8  # of each shape: so many that they do not stay in a GPU's cache
 
 
 def random_24(outputs, width, dtype, device):

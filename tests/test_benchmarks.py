@@ -1,6 +1,7 @@
 """The benchmarks run, at a small size; what they claim of arithmetic is true."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -65,6 +66,30 @@ def test_without_a_gpu_the_benchmark_says_so(capsys):
     with pytest.raises(SystemExit):
         gpu.main(["--device", "cuda"])
     assert "finds no GPU" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("device", "number"), [("cuda", 3), ("cuda:1", 1)])
+def test_the_memory_of_a_gpu_is_limited_by_its_number(monkeypatch, device, number):
+    set_to = []
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda n: SimpleNamespace(total_memory=64 * gpu.GIB))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *given: set_to.append(given))
+    with gpu.limited(device, 16):
+        assert set_to == [(0.25, number)]
+    assert set_to[1:] == [(1.0, number)]
+
+
+def test_what_the_gpu_benchmark_has_measured_is_kept_when_it_fails_later(monkeypatch, tmp_path):
+    def no_room(*given):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(gpu, "stream", no_room)
+    sizes = "--blocks 1 --hidden 32 --intermediate 64 --heads 4 --samples 2 --length 16 --dtype float32"
+    with pytest.raises(OSError, match="no space left"):
+        gpu.main([*sizes.split(), "--device", "cpu", "--out", str(tmp_path / "gpu.json")])
+    record = json.loads((tmp_path / "gpu.json").read_text())
+    assert [row["run"] for row in record["rows"]] == list(gpu.RUNS)
+    assert record["agreement"]
 
 
 def test_rounding_to_tf32():

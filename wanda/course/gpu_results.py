@@ -1,7 +1,5 @@
 """What a GPU has measured, from results/gpu.json, where `benchmarks/gpu.py` has been run on one."""
 
-import json
-
 import pandas
 
 from . import results
@@ -10,14 +8,9 @@ COLUMNS = {"run": "run", "seconds": "seconds", "peak_gib": "peak memory (GiB)"}
 PHASES = ("read", "capture", "statistics", "select", "recompute", "write")  # in seconds; "read" and "write": streamed
 
 
-def record(file=None):
-    """The content of results/gpu.json, a dict; None where there is no such file, and nothing has been measured.
-
-    Args:
-        file: another path.
-    """
-    file = file or results.file("gpu")
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+def record():
+    """The content of results/gpu.json, a dict; None where there is no such file, and nothing has been measured."""
+    return results.read("gpu") if results.file("gpu").is_file() else None
 
 
 def caption(content):
@@ -45,5 +38,6 @@ def seconds(content, run):
 
 
 def agreement(content):
-    """For each method, which part of a small model's masks comes out on a GPU as it does on a CPU. Dict of floats."""
-    return {method: others["cpu"] for method, others in content["agreement"].items()}
+    """For each method, which part of a small model's masks comes out on a GPU as it does on a CPU. Dict of floats,
+    empty where the benchmark did not come that far."""
+    return {method: others["cpu"] for method, others in content.get("agreement", {}).items()}
