@@ -75,9 +75,9 @@ class Hessian:
         """The tensor that holds all that was added up (for adding up over processes)."""
         return self.upper
 
-    def matrix(self):
-        """Tensor [in, in], float32, symmetric to the last bit."""
-        upper = self.upper.to(torch.float32, copy=True).triu_()  # in place: there is nothing larger
+    def matrix(self, dtype=torch.float32):
+        """Tensor [in, in] of a dtype, symmetric to the last bit."""
+        upper = self.upper.to(dtype, copy=True).triu_()  # in place: there is nothing larger
         return upper.add_(upper.triu(diagonal=1).T)
 
     def norm(self):

@@ -9,7 +9,7 @@ from .activations import Hessian, InputNorm
 from .blocks import matches
 from .masks import check_group, check_sparsity, lowest, parse_pattern
 from .scores import SCORES, magnitude
-from .sparsegpt import inverse_factor, repair
+from .sparsegpt import inverse_factor, precision, repair
 
 METHODS = (*SCORES, "sparsegpt")
 UPDATES = ("obs", "obs-iterative")
@@ -61,7 +61,8 @@ class Rule:
         if not self.repairs:
             return weight.masked_fill(mask, 0)
         if "factor" not in inputs.derived:  # the layers that read this input share it
-            inputs.derived["factor"] = inverse_factor(inputs.statistic.matrix(), layer=name)
+            hessian = inputs.statistic.matrix(precision(weight.device))
+            inputs.derived["factor"] = inverse_factor(hessian, layer=name)
         repaired, _ = repair(weight, *inputs.derived["factor"], sparsity, self.pattern, mask, **chosen_on_the_way)
         return repaired
 

@@ -14,6 +14,7 @@ from .masks import check_sparsity, check_width, parse_pattern, smallest
 
 BLOCK = 128  # columns whose errors are gathered before the rest of the matrix is updated (the paper's B)
 PANEL = {"cpu": 16, "other": 64}  # columns whose errors are gathered before the rest of the block is updated
+PRECISION = {"cpu": torch.float64, "other": torch.float32}  # of the factor and the repair, see `precision`
 DAMPING = 0.01  # fraction of the mean diagonal added to it (the paper's lambda)
 
 
@@ -43,22 +44,33 @@ def sparsegpt(
     return repair(weight, factor, dead, sparsity, pattern, mask, block=block)
 
 
+def precision(device):
+    """The dtype in which SparseGPT computes on a device.
+
+    A rounding error in one column moves every column after it, and then the mask. In float32 the same model and data give
+    perplexities a per cent and more apart on two processors; in float64 the masks agree, in the same time. GPUs stay at
+    float32: there float64 may be many times slower, and Apple's have none.
+    """
+    return PRECISION.get(device.type, PRECISION["other"])
+
+
 def inverse_factor(hessian, damping=DAMPING, layer="the layer"):
     """The upper Cholesky factor U of the inverse of the damped Hessian: UT U = (H + damping * mean(diag H) * I)^-1.
 
     Features that were always zero ("dead") have an empty row and column in H; they get a diagonal of their own, so
     that they neither make H singular nor touch the others.
 
-    Returns: (U [in, in] float32 upper triangular, dead [in] bool).
+    Returns: (U [in, in] upper triangular, in the `precision` of its device; dead [in] bool).
     """
+    hessian = hessian.to(precision(hessian.device))
     diagonal = hessian.diagonal()
     dead = diagonal == 0
     alive = len(dead) - dead.sum()
     mean = torch.where(
         alive > 0, diagonal.masked_fill(dead, 0).sum() / alive.clamp(min=1), 1.0
-    )  # without a look: a GPU is waited for
+    )  # no branch on a tensor value: it would force a GPU sync
     for attempt in range(4):
-        damped = hessian.float().clone()
+        damped = hessian.clone()
         damped.diagonal().add_(damping * mean + mean * dead)
         # Factor H from its last row to its first: with R upper triangular, H = R RT, hence H^-1 = (R^-1)T R^-1 and
         # U = R^-1. The inverse itself, the step that loses digits, is never formed.
@@ -67,7 +79,7 @@ def inverse_factor(hessian, damping=DAMPING, layer="the layer"):
             del damped  # each of these is a matrix of its own
             factor = flipped.flip(0, 1)
             del flipped
-            identity = torch.eye(len(factor), device=factor.device)
+            identity = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
             return torch.linalg.solve_triangular(factor, identity, upper=True), dead
         if attempt < 3:
             damping = 10 * damping
@@ -87,7 +99,7 @@ def repair(weight, factor, dead, sparsity=0.5, pattern=None, mask=None, *, price
     block, as a block does from the rest of the matrix: the same sums, in another order.
 
     Args:
-        factor, dead: from `inverse_factor`.
+        factor, dead: from `inverse_factor`; the repair computes in the factor's dtype.
         price: function (weight [out, b], columns) -> [out, b], by which the mask is chosen on the way: of the weights of
             these b columns, a slice, as the repair has left them by then, the cheapest go. By default SparseGPT's own.
         group: what competes when a block's mask is chosen: "layer" (all weights of the block, as in SparseGPT), "output"
@@ -98,7 +110,8 @@ def repair(weight, factor, dead, sparsity=0.5, pattern=None, mask=None, *, price
     keep, size = parse_pattern(pattern) if choose and pattern is not None else (None, 1)
     panel = PANEL.get(weight.device.type, PANEL["other"])
     block, panel = (max(size, columns - columns % size) for columns in (block, panel))  # no N:M group straddles two
-    rest = weight.detach().float().T.clone()  # [in, out]: a column of W is contiguous here
+    # [in, out]: a column of W is contiguous here
+    rest = weight.detach().T.to(factor.dtype, copy=True, memory_format=torch.contiguous_format)
     pruned = torch.zeros_like(rest, dtype=torch.bool) if choose else mask.T.contiguous()  # [in, out]
     errors = torch.empty_like(rest[:block])  # [b, out]
     pivots = factor.diagonal()  # [in]
@@ -127,7 +140,7 @@ def repair(weight, factor, dead, sparsity=0.5, pattern=None, mask=None, *, price
                 torch.mul(column, share, out=own_error)
             rest[last:stop].addmm_(factor[few, last:stop].T, error, alpha=-1)
         rest[stop:].addmm_(factor[here, stop:].T, errors[: stop - start], alpha=-1)  # the lazy update of later columns
-    return rest.masked_fill_(pruned, 0).T.contiguous(), pruned.T.contiguous()
+    return rest.masked_fill_(pruned, 0).T.float().contiguous(), pruned.T.contiguous()
 
 
 def _saliency(weight, columns, pivots, dead):
