@@ -220,7 +220,7 @@ def test_hidden_states_of_two_blocks_are_never_there_together(model, calibration
         return output
 
     monkeypatch.setattr(pruning, "replay", replay)
-    monkeypatch.setattr(pruning, "threads_for", lambda block, batches: threads)
+    monkeypatch.setattr(pruning, "threads_for", lambda module, batches: threads)
     wanda.prune(model, calibration, progress=False)
     # One for each batch, and one for each that is being replaced.
     assert len(calibration) + 1 <= max(most) <= len(calibration) + threads

@@ -3,10 +3,12 @@
 import pytest
 import reference
 import torch
+from conftest import on_cores
 from hypothesis import given
 from hypothesis import strategies as st
 
 import wanda
+from wanda import selection
 from wanda.masks import GROUPS
 
 # Few distinct values, so that ties, zeros and equal rows are the rule; infinities are allowed.
@@ -60,36 +62,35 @@ def test_ties_go_in_order_of_position():
 
 
 def test_sorting_on_a_device_gives_the_mask_of_selection_on_the_cpu(monkeypatch):
-    import wanda.masks
 
     score = torch.randint(5, (40, 60), generator=torch.Generator().manual_seed(0)).float()
     selected = wanda.prune_mask(score, 0.37)
-    monkeypatch.setattr(wanda.masks, "_mark_by_selecting", wanda.masks._mark_by_sorting)
+    monkeypatch.setattr(selection, "_mark_by_selecting", selection._mark_by_sorting)
     assert torch.equal(wanda.prune_mask(score, 0.37), selected)
 
 
 @pytest.mark.parametrize("pattern", ["2:4", "1:4", "3:4", "1:2"])
 def test_short_rows_are_sorted_and_give_the_mask_of_selection(monkeypatch, pattern):
-    import wanda.masks
 
     score = torch.randint(3, (40, 60), generator=torch.Generator().manual_seed(0)).float()  # ties everywhere
     with_sort = wanda.prune_mask(score, pattern=pattern)
-    monkeypatch.setattr(wanda.masks, "_mark_by_sorting", wanda.masks._mark_by_selecting)
+    monkeypatch.setattr(selection, "_mark_by_sorting", selection._mark_by_selecting)
     assert torch.equal(wanda.prune_mask(score, pattern=pattern), with_sort)
 
 
 @pytest.mark.parametrize("panel", [1, 7, 40])
 @pytest.mark.parametrize("way", ["_mark_by_selecting", "_mark_by_sorting"])
-def test_a_panel_at_a_time_makes_the_same_mask(monkeypatch, panel, way):
-    import wanda.masks
+@pytest.mark.parametrize("cores", [1, 3])
+def test_a_panel_at_a_time_makes_the_same_mask(monkeypatch, panel, way, cores):
 
     score = torch.randint(5, (6, 12), generator=torch.Generator().manual_seed(0)).float()  # ties everywhere
     expected = [reference.prune_mask(score, 0.37, group=group) for group in GROUPS]
     for name in ("_mark_by_selecting", "_mark_by_sorting"):
-        monkeypatch.setattr(wanda.masks, name, getattr(wanda.masks, way))
-    monkeypatch.setattr(wanda.masks, "PANEL", {"cpu": panel, "other": panel})
-    for group, mask in zip(GROUPS, expected, strict=True):
-        assert torch.equal(wanda.prune_mask(score, 0.37, group=group), mask), group
+        monkeypatch.setattr(selection, name, getattr(selection, way))
+    monkeypatch.setattr(selection, "PANEL", {"cpu": panel, "other": panel})
+    with on_cores(cores):
+        for group, mask in zip(GROUPS, expected, strict=True):
+            assert torch.equal(wanda.prune_mask(score, 0.37, group=group), mask), group
     assert wanda.prune_mask(torch.ones(2, 8), pattern="2:4").tolist() == [[True, True, False, False] * 2] * 2
 
 

@@ -179,7 +179,7 @@ def test_the_statistic_of_a_shared_input_is_computed_once(model, calibration, mo
     monkeypatch.setattr(
         wanda.activations.InputNorm, "__init__", lambda self, *a, **k: (made.append(a), original(self, *a, **k))[1]
     )
-    monkeypatch.setattr(pruning, "threads_for", lambda block, batches: 1)  # each thread makes its own
+    monkeypatch.setattr(pruning, "threads_for", lambda module, batches: 1)  # each thread makes its own
     wanda.prune(model, calibration, progress=False)
     assert len(made) == 4 * 3  # q/k/v, o, gate/up, down in each of three blocks
 

@@ -15,25 +15,19 @@ import huggingface_hub
 import pytest
 import torch
 import transformers
-from conftest import VOCABULARY, tiny
+from conftest import VOCABULARY, on_cores, tiny
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import wanda
-from wanda import checkpoint, pruning, skeleton, spill, streaming
-from wanda.masks import PANEL
+from wanda import checkpoint, skeleton, spill, streaming
 from wanda.memory import memory_needed
+from wanda.selection import PANEL
 
 
 def calibration_tokens():
     return torch.randint(VOCABULARY, (6, 24), generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture(autouse=True)
-def one_window_at_a_time(monkeypatch):
-    """As `prune_checkpoint` does, on all cores: with a window for each core, `prune` might round in another way."""
-    monkeypatch.setattr(pruning, "threads_for", lambda block, batches: 1)
 
 
 def write(model, folder, **options):
@@ -243,17 +237,21 @@ def test_the_default_model_has_a_name(source, tmp_path, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_formula_counts_what_is_there(tmp_path, dtype):
     """Sizes of the tiny model, counted by hand: hidden 32, inner 64, keys and values 16, vocabulary 97, three blocks."""
-    needed = memory_needed(write(tiny().to(dtype), tmp_path / "source"), tokens=10)
+    needed = memory_needed(write(tiny().to(dtype), tmp_path / "source"), tokens=10, threads=1)
     item = dtype.itemsize
     assert needed["block"] == item * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 64 * 32 + 2 * 32)
     assert needed["embeddings"] == item * (VOCABULARY * 32 + 32)
+    assert memory_needed(tmp_path / "source", tokens=10, threads=3)["activations"] == 3 * needed["activations"]
+    with on_cores(2):
+        assert memory_needed(tmp_path / "source", tokens=10)["activations"] == 2 * needed["activations"]
     assert 64 * 32 * 4 * 2 < needed["layer"] < 64 * 32 * (4 * 3 + 1 + 20) + 1
     assert needed["hessians"] == 0
     assert needed["total"] == needed["block"] + needed["activations"] + max(
         needed[part] for part in ("embeddings", "layer", "block")
     )
-    repairing = memory_needed(tmp_path / "source", tokens=10, hessians=True)
-    assert repairing["hessians"] > 8 * (3 * 32**2 + 64**2)
+    repairing = memory_needed(tmp_path / "source", tokens=10, hessians=True, threads=1)
+    assert repairing["hessians"] > 16 * (3 * 32**2 + 64**2)
+    assert repairing["layer"] > needed["layer"]
     assert memory_needed(tmp_path / "source")["activations"] == 0
 
 
@@ -283,7 +281,7 @@ def test_the_formula_keeps_the_goal(tmp_path, monkeypatch, sizes, itemsize):
     monkeypatch.setattr(skeleton, "stored_tensors", lambda folder: stored)
     needed = memory_needed(tmp_path, tokens=2048)
     size = sum(tensor.size for tensor in stored.values())
-    slack = 20 * PANEL["cpu"]  # of a fixed size
+    slack = 20 * torch.get_num_threads() * PANEL["cpu"]  # of a fixed size
     assert needed["total"] < 3 * size / blocks + needed["embeddings"] + needed["activations"] + slack
 
 

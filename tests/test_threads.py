@@ -14,9 +14,9 @@ from conftest import on_cores, tiny
 import wanda
 from wanda.activations import InputNorm, LayerInputs
 from wanda.batches import calibration_batches
-from wanda.blocks import find_blocks
+from wanda.blocks import MOST_THREADS, find_blocks, threads_for
 from wanda.collecting import _merged
-from wanda.threads import MOST, each, threads_for
+from wanda.threads import each
 from wanda.visiting import Homecoming
 
 PATIENCE = 60  # seconds, generous: threads that never meet would wait for ever
@@ -179,18 +179,18 @@ def test_each_passes_errors_on(cores):
 
 def test_how_many_threads(model, calibration, cores):
     block, batches = find_blocks(model)[0], calibration_batches(model, calibration)
-    assert threads_for(block, batches) == cores
-    assert threads_for(block, batches[:1]) == threads_for(block, []) == 1
-    assert threads_for(block, calibration_batches(model, calibration, batch_size=2)) == 1
-    for many, expected in ((1, 1), (2 * MOST, MOST), (6, 3), (7, 1)):  # no core is left over
+    assert threads_for(block.module, batches) == cores
+    assert threads_for(block.module, batches[:1]) == threads_for(block.module, []) == 1
+    assert threads_for(block.module, calibration_batches(model, calibration, batch_size=2)) == 1
+    for many, expected in ((1, 1), (2 * MOST_THREADS, MOST_THREADS), (6, 3), (7, 1)):  # no core is left over
         with on_cores(many):
-            assert threads_for(block, batches) == expected
+            assert threads_for(block.module, batches) == expected
     with torch.autocast("cpu", dtype=torch.bfloat16):  # a thread would not inherit it
-        assert threads_for(block, batches) == 1
+        assert threads_for(block.module, batches) == 1
     with torch.inference_mode():
-        assert threads_for(block, batches) == 1
+        assert threads_for(block.module, batches) == 1
     with torch.device("meta"):
         elsewhere = find_blocks(tiny())[0]
-    assert threads_for(elsewhere, batches) == 1
+    assert threads_for(elsewhere.module, batches) == 1
     accelerate.cpu_offload(model, execution_device="cpu")  # weights come and go with every forward
-    assert threads_for(find_blocks(model)[0], batches) == 1
+    assert threads_for(find_blocks(model)[0].module, batches) == 1

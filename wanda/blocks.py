@@ -137,6 +137,9 @@ def _refuse_fused_weights(prefix, block, skip):
 # Running blocks one at a time ------------------------------------------------------------------------------------------
 
 
+MOST_THREADS = 4  # batches at once: each takes memory for its activations, and large products keep several cores busy
+
+
 class Stop(Exception):
     """Raised by a hook to end a forward pass whose rest is of no use."""
 
@@ -211,9 +214,44 @@ def device_of(block):
     return next(block.module.parameters()).device
 
 
-def is_hooked(block):
-    """Whether accelerate's hooks move parts of a block about, to devices that they have in mind."""
-    return any(hasattr(module, "_hf_hook") for module in block.module.modules())
+def is_hooked(module):
+    """Whether accelerate's hooks move parts of a module to devices of their own."""
+    return any(hasattr(part, "_hf_hook") for part in module.modules())
+
+
+def threads_for(module, batches):
+    """How many batches to run a module on at once: several on a CPU with several cores, else one.
+
+    One as well where a batch holds several windows, since its size says how much memory there is; and where something
+    that threads do not inherit would change the result: autocast, inference mode, weights that accelerate moves.
+
+    Args:
+        module: a block's module, or a whole model.
+        batches: list of dicts with `input_ids` [batch, length].
+    """
+    several_windows = any(len(batch["input_ids"]) > 1 for batch in batches)
+    not_inherited = torch.is_autocast_enabled("cpu") or torch.is_inference_mode_enabled()
+    device = next(module.parameters()).device
+    if device.type != "cpu" or is_hooked(module) or several_windows or not_inherited:
+        return 1
+    return threads_on_cpu(len(batches))
+
+
+def threads_on_cpu(batches=MOST_THREADS):
+    """How many of so many batches a CPU computes at once: only divisors of its cores, so that none idles."""
+    cores, most = torch.get_num_threads(), max(1, min(MOST_THREADS, batches))
+    return max(number for number in range(1, most + 1) if cores % number == 0)
+
+
+@contextmanager
+def evaluating(model):
+    """Switch dropout off for the time of a `with`."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 @contextmanager

@@ -6,6 +6,9 @@ import torch
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
+from .blocks import evaluating, threads_for
+from .threads import each
+
 
 def perplexity(model, tokens, length=1024, stride=None, *, progress=False):
     """exp of the mean negative log-likelihood per predicted token, in nats.
@@ -16,7 +19,7 @@ def perplexity(model, tokens, length=1024, stride=None, *, progress=False):
     tokens that none before it did. No BOS token is added: `tokens` is taken as it is.
 
     Args:
-        model: a causal language model.
+        model: a causal language model. On a CPU up to four windows are computed at once, each on a share of the cores.
         tokens: LongTensor [n] or [1, n], of at least 2 tokens.
         length: tokens per window; at most the model's context.
         stride: tokens from one window's start to the next one's, at most `length`; None means `length`.
@@ -26,30 +29,45 @@ def perplexity(model, tokens, length=1024, stride=None, *, progress=False):
 
     Raises: ValueError, TypeError: tokens or window that make no sense.
     """
+    losses = window_losses(model, tokens, length, stride, progress=progress)
+    mean = math.fsum(loss for loss, _ in losses) / sum(count for _, count in losses)
+    return math.exp(mean) if mean < 700 else math.inf
+
+
+def window_losses(model, tokens, length=1024, stride=None, *, progress=False):
+    """The summed loss of each window, in nats, and the number of tokens that it scores: list of (float, int).
+
+    The arguments are those of `perplexity`.
+    """
     tokens = _checked(model, tokens, length, stride)
     stride = stride or length
-    total, count, scored = 0.0, 0, 1  # tokens before `scored` are context already, or scored
     device = model.get_input_embeddings().weight.device
-    training = model.training
-    model.eval()
-    starts = range(0, max(len(tokens) - length, 0) + stride, stride)
-    with torch.no_grad():
-        for start in tqdm(starts, desc="perplexity", unit="window", disable=not progress):
-            window = tokens[start : start + length].to(device)
-            first = max(scored - start, 1)  # within the window: the first token to predict
-            if first < len(window):
-                logits = model(input_ids=window[None], use_cache=False).logits[0]  # [window, vocabulary]
-                total += _loss(logits[first - 1 : -1], window[first:].to(logits.device))
-                count += len(window) - first
-            scored = start + len(window)
-    model.train(training)
-    return math.exp(total / count) if total / count < 700 else math.inf
+    windows, scored = [], 1  # tokens before `scored` are context already, or scored
+    for start in range(0, max(len(tokens) - length, 0) + stride, stride):
+        window = tokens[start : start + length]
+        first = max(scored - start, 1)  # within the window: the first token to predict
+        if first < len(window):
+            windows.append((window, first))
+        scored = start + len(window)
+
+    def loss(window_and_first):
+        window, first = window_and_first
+        window = window.to(device)
+        logits = model(input_ids=window[None], use_cache=False).logits[0]  # [window, vocabulary]
+        return _loss(logits[first - 1 : -1], window[first:].to(logits.device))
+
+    threads = threads_for(model, [{"input_ids": window[None]} for window, _ in windows])
+    with evaluating(model), torch.no_grad():
+        results = each(loss, windows, threads)
+        losses = list(tqdm(results, "perplexity", len(windows), unit="window", disable=not progress))
+    return [(loss, len(window) - first) for loss, (window, first) in zip(losses, windows, strict=True)]
 
 
 def _loss(logits, targets):
-    """Summed negative log-likelihood. A slice of 128 tokens at a time: a whole window of logits would leave the cache."""
+    """Summed negative log-likelihood, float. 128 tokens at a time: a whole window of logits would leave the cache."""
     slices = zip(logits.split(128), targets.split(128), strict=True)
-    return sum(cross_entropy(part.float(), target, reduction="sum").item() for part, target in slices)
+    parts = [cross_entropy(part.float(), target, reduction="sum") for part, target in slices]
+    return math.fsum(torch.stack(parts).tolist())
 
 
 def _checked(model, tokens, length, stride):

@@ -7,28 +7,33 @@ import ctypes
 import sys
 from contextlib import contextmanager
 
-from .masks import PANEL
+import torch
+
+from .blocks import threads_on_cpu
+from .selection import PANEL
 from .skeleton import Skeleton, find_folder
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
 
 
-def memory_needed(source, tokens=0, *, hessians=False, skip=(), revision=None):
+def memory_needed(source, tokens=0, *, hessians=False, skip=(), revision=None, threads=None):
     """Bytes that `prune_checkpoint` takes at its peak, over what the libraries take.
 
     Three moments compete: the first block with the embeddings below it, when the calibration data is taken in; a block
     with the working copies of its largest layer, while masks are chosen; a block and the next one, which is read
-    meanwhile. The activations of one batch come on top, so that a model of S bytes in B blocks asks for less than
-    3 S/B, embeddings and activations, however many blocks there are.
+    meanwhile. The activations of the batches that are computed at once come on top, so that a model of S bytes in B
+    blocks asks for less than 3 S/B, embeddings and activations, however many blocks there are.
 
     Args:
         source, skip, revision: as in `prune_checkpoint`. Only headers are read.
         tokens: positions per batch: batch_size times the length of a window; 0 without calibration data. Where batches
             are padded, or attention has no fused kernel, its masks and scores [batch, heads, length, length] come besides.
+        threads: batches computed at once. None: what this machine does with one window per batch; with more windows
+            per batch it is 1.
         hessians: True for SparseGPT and update="obs", which keep a matrix [in, in] for each layer's inputs.
 
     Returns: dict of bytes: "block" (weights of the largest block), "layer" (working copies), "embeddings" (all before
-        the blocks), "activations" (of one batch in a block), "hessians", and "total", the peak.
+        the blocks), "activations" (of the batches in a block at once), "hessians", and "total", the peak.
 
     What the libraries take once in the life of a process (their code, modules that transformers imports when they are
     needed, thread pools) is not in it: results/memory.json has what was measured. The formula is for a CPU. A GPU's
@@ -40,9 +45,12 @@ def memory_needed(source, tokens=0, *, hessians=False, skip=(), revision=None):
     itemsize, hidden = skeleton.model.dtype.itemsize, skeleton.model.get_input_embeddings().embedding_dim
     block = max(_bytes(skeleton, skeleton.inside(block)) for block in blocks)
     # In float32: the weight, if it is not that already, and two of: score, score without the norms, sorted score; or
-    # new weight and difference. Besides, the mask, and what its choice needs for a panel of the score at a time.
+    # new weight and difference. Besides, the mask, and what its choice needs for a panel of the score on each core.
+    # A repair takes a copy in float64, and one in float32 of what it leaves, twice, and two masks.
     largest = max(outputs * inputs for layers in shapes for outputs, inputs in layers)
-    layer = largest * (4 * (2 + (itemsize < 4)) + 1) + 20 * min(largest, PANEL["cpu"])
+    copies = 8 + 2 * 4 + 2 if hessians else 2 * 4 + 1
+    panels = torch.get_num_threads() * PANEL["cpu"]
+    layer = largest * (copies + 4 * (itemsize < 4)) + 20 * min(largest, panels)
     embeddings = _bytes(skeleton, skeleton.outside(blocks))
     # A block's forward: what each layer reads and gives, and the residual stream; its widest input in float32, twice,
     # and the norm's two float32 copies of the stream.
@@ -51,10 +59,11 @@ def memory_needed(source, tokens=0, *, hessians=False, skip=(), revision=None):
     )
     widths = max(sum(outputs + inputs for outputs, inputs in layers) for layers in runs)
     widest = max(inputs for layers in runs for _, inputs in layers)
-    activations = tokens * (itemsize * (widths + 4 * hidden) + 8 * widest + 8 * hidden)
-    # Sums in float64 and factors in float32, as if no two layers shared their input; then the factorisation's copies.
+    threads = threads_on_cpu() if threads is None else threads
+    activations = threads * tokens * (itemsize * (widths + 4 * hidden) + 8 * widest + 8 * hidden)
+    # Sums and factors in float64, as if no two layers shared their input; then the factorisation's copies.
     squares = max(sum(inputs**2 for _, inputs in layers) for layers in shapes)
-    matrices = 12 * squares + 20 * widest**2 if hessians else 0
+    matrices = 16 * squares + 40 * widest**2 if hessians else 0
     total = max(embeddings + block, block + layer + matrices, 2 * block) + activations
     return {
         "block": block,

@@ -5,20 +5,19 @@ its outputs are computed anew for the next block (Wanda, section 3).
 """
 
 import time
-from contextlib import contextmanager
 
 import torch
 from tqdm.auto import tqdm
 
 from . import distributed
 from .batches import calibration_batches
-from .blocks import capture, find_blocks, replay
+from .blocks import capture, evaluating, find_blocks, replay, threads_for
 from .clocks import Clock, Watch
 from .collecting import collect, read_together
 from .masks import check_width
 from .report import LayerReport, PruneReport
 from .rules import make_rule, resolve_sparsity
-from .threads import each, threads_for
+from .threads import each
 from .visiting import Homecoming, check_free, visiting
 
 
@@ -93,13 +92,13 @@ def prune(
     report = PruneReport(rule.describe(sparsity))
     clock = Clock(report.phases, {layer.weight.device for layer in layers} | {torch.device(device or "cpu")})
     began = time.perf_counter()
-    with _evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         with clock("capture"):
             hidden, calls = capture(model, blocks, batches)
         for index, block in enumerate(tqdm(blocks, desc=rule.name, unit="block", disable=not progress)):
             dense = propagate == "dense"
             with visiting(block.module, device) as home:
-                outputs, threads = Homecoming(home), threads_for(block, batches)
+                outputs, threads = Homecoming(home), threads_for(block.module, batches)
                 report.layers += prune_block(
                     block, hidden, calls[index], masks, rule, sparsities, clock, outputs if dense else None, threads
                 )
@@ -188,14 +187,3 @@ def _renewed(block, hidden, calls, threads):
         return states
 
     return each(renew, range(len(hidden)), threads)
-
-
-@contextmanager
-def _evaluating(model):
-    """Dropout off for the time of a `with`."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

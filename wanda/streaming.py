@@ -15,7 +15,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .batches import calibration_batches
-from .blocks import capture, replay
+from .blocks import capture, replay, threads_for
 from .checkpoint import companions, copy_file, replacing, write_index, write_shard
 from .journal import FOLDER, check_target, describe_run, journal_in
 from .masks import check_width
@@ -25,6 +25,7 @@ from .report import PruneReport
 from .rules import make_rule, resolve_sparsity
 from .skeleton import Skeleton, find_folder
 from .spill import Appender, Stream
+from .threads import each
 
 
 @returning_freed_memory()
@@ -47,11 +48,10 @@ def prune_checkpoint(
 ):
     """Prune a safetensors checkpoint of any size into a new one, a block at a time.
 
-    The result is that of `wanda.prune` on the model that `wanda.load(source)` gives: bit for bit on one core, and on
-    several as long as a matrix product does not depend on how many share it (`prune` gives each its own windows). One
-    block's weights are held at a time, and those of the next one, which is being read: for a model of S bytes in B
-    blocks, memory stays under 3 S/B, the embeddings and the activations of one batch (with Hessians, where a method needs
-    them), plus what the libraries take in any run. `wanda.memory.memory_needed` is the formula, results/memory.json the
+    The result is that of `wanda.prune` on the model that `wanda.load(source)` gives, bit for bit. One block's weights are
+    held at a time, and those of the next one, which is being read: for a model of S bytes in B blocks, memory stays under
+    3 S/B, the embeddings and the activations of the batches that are computed at once (with Hessians, where a method
+    needs them), plus what the libraries take in any run. `wanda.memory.memory_needed` is the formula, results/memory.json the
     measurement.
 
     A run that was interrupted goes on where it was when it is called again with the same arguments, and ends with the
@@ -186,6 +186,7 @@ class _Walk:
         hidden = Stream(self._activations(index), len(self.batches), self.pin)
         following = self._activations(index + 1)
         goes_on = self.batches and not is_last
+        threads = threads_for(block.module, self.batches)
         with replacing(following) if goes_on else nullcontext() as file, Appender(file) as outputs:
             reports = prune_block(
                 block,
@@ -196,14 +197,16 @@ class _Walk:
                 self.sparsities,
                 self.clock,
                 outputs if self.dense else None,
+                threads,
             )
             # Only now, when scores and Hessians are gone: there is room for a second block.
             if not is_last:
                 self._read(index + 1)
             if file is not None and not self.dense:
                 with self.clock("recompute"):
-                    for pair in zip(hidden, calls, strict=True):
-                        outputs.append(replay(block, *pair))
+                    batches = zip(hidden, calls, strict=True)
+                    for states in each(lambda batch: replay(block, *batch), batches, threads):
+                        outputs.append(states)
         with self.clock("write"):
             pruned = {self.skeleton.keys[f"{layer.name}.weight"]: layer.module.weight for layer in block.layers}
             stored = self.skeleton.stored

@@ -8,7 +8,7 @@ from .blocks import is_hooked
 def check_free(blocks, device):
     """Raise ValueError if accelerate's hooks, which have a device in mind for each block, would bring it back."""
     for block in blocks:
-        if is_hooked(block):
+        if is_hooked(block.module):
             raise ValueError(
                 f"device is {device!r}, but {block.name} is tied to a device of its own (device_map, accelerate hooks); "
                 "leave device at None, or load the model without a device_map"
