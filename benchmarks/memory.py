@@ -21,7 +21,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 import wanda
 from wanda.assets import replacing
+from wanda.blocks import threads_on_cpu
 from wanda.checkpoint import read, stored_tensors, write_index, write_shard
+from wanda.course import fingerprint
 from wanda.memory import memory_needed
 from wanda.provenance import provenance
 
@@ -132,9 +134,10 @@ def _memory(field):
 
 def compare(folder, source, size, options, method):
     """One method both ways. Returns a row of numbers, in bytes unless the name says otherwise."""
-    needed = memory_needed(source, options.length, hessians=method in REPAIRS)
+    threads = threads_on_cpu(options.samples)
+    needed = memory_needed(source, options.length, hessians=method in REPAIRS, threads=threads)
     goal = 3 * size / options.blocks + needed["embeddings"] + needed["activations"] + needed["hessians"]
-    row = {"method": method, "formula": needed, "goal": round(goal)}
+    row = {"method": method, "fingerprint": fingerprint.of(method), "formula": needed, "goal": round(goal)}
     targets = {run.__name__: Path(folder) / method / run.__name__ for run in (stream, whole)}
     for run in (stream, whole):
         row[run.__name__] = in_new_process(run, source, targets[run.__name__], options, method)

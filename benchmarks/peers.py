@@ -27,6 +27,7 @@ import wanda
 from wanda.assets import replacing
 from wanda.blocks import find_blocks
 from wanda.comparison import restoring
+from wanda.course import fingerprint
 from wanda.provenance import provenance
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -143,7 +144,12 @@ def main(arguments=None):
     tokens = wanda.eval_tokens(tokenizer)[: options.windows * options.window_length]
     about = provenance(calibration=torch.stack(draws), evaluation=tokens)
     rows = json.loads(options.out.read_text(encoding="utf-8"))["rows"] if options.out.is_file() else []
-    measured_already = {row["way"] for row in rows if row["data_sha256"] == about["data_sha256"]}
+    prints = {way: fingerprint.of(WAYS[way]["method"]) for way in WAYS}
+    measured_already = {
+        row["way"]
+        for row in rows
+        if row["data_sha256"] == about["data_sha256"] and fingerprint.same(row.get("fingerprint"), prints[row["way"]])
+    }
     missing = [way for way in options.only if way not in measured_already]
     if missing:
         options.folder.mkdir(parents=True, exist_ok=True)
@@ -164,6 +170,7 @@ def main(arguments=None):
                     f"{way:>13}  {program:>13}  {measured['seconds']:6.1f} s  {measured['perplexity']:.2f}", flush=True
                 )
         row = {"way": way, **{program: typical(several) for program, several in turns.items()}, **about}
+        row["fingerprint"] = prints[way]
         rows = [other for other in rows if other["way"] != way] + [row]
         with replacing(options.out) as partial:
             partial.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")

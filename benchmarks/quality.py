@@ -4,8 +4,9 @@
     python -m benchmarks.quality --only methods --minutes 5   # of one part; begin no cell after five minutes
 
 A cell is one way to prune, judged by one text; it is written when it is finished, with the date, the machine, the
-versions, the command and hashes of the data it saw. Interrupt at will: finished cells are not measured again, unless
-their setting or their data has changed.
+versions, the command, hashes of the data it saw and the fingerprint of its method's numerics. Interrupt at will: finished
+cells are not measured again, unless their setting, their data or their fingerprint has changed. Several processes may
+share a file, each with parts of its own.
 
 WikiText-2 comes from the hub, or from wikitext-2-raw/wiki.test.raw in $WANDA_DATA or data/local.
 """
@@ -17,17 +18,20 @@ import time
 from itertools import product
 from pathlib import Path
 
+from filelock import FileLock
 from tqdm import tqdm
 
 import wanda
 from wanda.assets import replacing
 from wanda.comparison import restoring
+from wanda.course import fingerprint, protocol
+from wanda.evaluation import window_losses
 from wanda.provenance import provenance
 
 METHODS = ("magnitude", "wanda", "sparsegpt")
 OUT = Path(__file__).resolve().parent.parent / "results" / "quality.json"
-TEXTS = {"wikipedia": 10, "wikitext2": None}  # how many windows of each; None: the whole text
-LENGTH = 1024  # tokens per window
+LENGTH = protocol.EVALUATION["length"]  # tokens per window
+TEXTS = {"wikipedia": protocol.EVALUATION["windows"], "wikitext2": None}  # windows of each; None: the whole text
 GROUPS = {"magnitude": "layer", "wanda": "output", "sparsegpt": None}  # by default; SparseGPT has groups of its own
 DECIMALS = 5  # of the losses: more than two machines agree on
 
@@ -35,7 +39,7 @@ DECIMALS = 5  # of the losses: more than two machines agree on
 def setting(method, sparsity=None, pattern=None, *, group=None, seed=0, text="wikipedia", model="smollm2"):
     """What makes a cell the cell it is, in one spelling: what has no say is None, and defaults are written out."""
     dense = method == "dense"
-    calibration = {"source": "news", "samples": 32, "length": 512, "seed": seed}
+    calibration = protocol.CALIBRATION | {"seed": seed}
     return {
         "model": model,
         "dtype": "float32",
@@ -101,16 +105,9 @@ class Bench:
                 sparsity = 0.5 if cell["sparsity"] is None else cell["sparsity"]
                 calibration = data.get("calibration")
                 zeros = wanda.prune(self.model, calibration, sparsity=sparsity, progress=progress, **options).sparsity
-            windows = tqdm(data["evaluation"].split(cell["length"]), "perplexity", unit="window", disable=not progress)
-            # A window's first token is context only, so a window alone gives what it gives in the stream.
-            losses = {
-                place: (len(window) - 1, math.log(wanda.perplexity(self.model, window, cell["length"])))
-                for place, window in enumerate(windows)
-                if len(window) > 1
-            }
-        predicted = sum(count for count, _ in losses.values())
-        mean = sum(count * loss for count, loss in losses.values()) / predicted
-        rounded = [round(loss, DECIMALS) for _, loss in losses.values()]
+            losses = window_losses(self.model, data["evaluation"], cell["length"], progress=progress)
+        mean = math.fsum(loss for loss, _ in losses) / sum(count for _, count in losses)
+        rounded = [round(loss / count, DECIMALS) for loss, count in losses]
         return {"zeros": zeros, "perplexity": math.exp(mean), "losses": rounded}
 
 
@@ -132,8 +129,21 @@ def place(cells, wanted):
     return next(found, None)
 
 
+def is_current(cell, about):
+    """Whether a cell has seen the data that it would see today, and was measured with today's numerics.
+
+    Args:
+        cell: of the file, or None. about: dict with `data_sha256` and `fingerprint`.
+    """
+    return (
+        cell is not None
+        and cell["data_sha256"] == about["data_sha256"]
+        and fingerprint.same(cell.get("fingerprint"), about["fingerprint"])
+    )
+
+
 def run(bench, settings, path, minutes=None, progress=True):
-    """Measure what is missing among the settings, and what has seen other data. Returns how many are still missing.
+    """Measure what is missing among the settings, and what is not current. Returns how many are still missing.
 
     Args:
         bench: a `Bench`. settings: list of dicts as from `setting`. path: of the JSON file.
@@ -141,19 +151,20 @@ def run(bench, settings, path, minutes=None, progress=True):
     """
     began, cells, missing = time.monotonic(), read(path), []
     for wanted in settings:
-        about = provenance(**bench.data(wanted))
+        about = provenance(**bench.data(wanted)) | {"fingerprint": fingerprint.of(wanted["method"])}
         index = place(cells, wanted)
-        if index is None or cells[index]["data_sha256"] != about["data_sha256"]:
+        if not is_current(None if index is None else cells[index], about):
             missing.append((wanted, about))
     bar = tqdm(missing, "cells", unit="cell", disable=not progress)
     for done, (wanted, about) in enumerate(bar):
         if minutes is not None and time.monotonic() - began > 60 * minutes:
             return len(missing) - done
         result = bench.measure(wanted, bench.data(wanted), progress)
-        cells, cell = read(path), {**wanted, **result, **about}
-        index = place(cells, wanted)
-        cells = [*cells, cell] if index is None else [*cells[:index], cell, *cells[index + 1 :]]
-        write(path, cells)
+        cell = {**wanted, **result, **about}
+        with FileLock(f"{path}.lock"):  # another process may measure other parts
+            cells = read(path)
+            index = place(cells, wanted)
+            write(path, [*cells, cell] if index is None else [*cells[:index], cell, *cells[index + 1 :]])
         amount = wanted["pattern"] or wanted["sparsity"] or ""
         bar.write(f"{wanted['text']:>9} {wanted['method']:>9} {amount:>4}  {result['perplexity']:8.2f}")
     return 0

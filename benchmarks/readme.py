@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from wanda.course import gpu_results
+from wanda.course import gpu_results, protocol
 from wanda.course.results import quality, read
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -13,21 +13,52 @@ TEXT = "wikitext2"
 
 
 def table():
-    """The table and the line under it, in Markdown. A column is there as soon as all its cells are measured."""
+    """The tables and what is said under them, in Markdown."""
+    record = read("main_job")
+    return "\n\n".join(
+        [main_job(record), _protocol(record), wikitext2(), beside(read("peers")["rows"]), on_gpu(read("gpu"))]
+    )
+
+
+def main_job(record):
+    """The rows of `make run`, and what each method takes. record: the content of results/main_job.json."""
+    forwards = {row["run"]: row["forwards"] for row in read("speed")["rows"]}
+    rows = {row["row"]: row["perplexity"] for row in record["rows"]}
+    lines = [_row("", "50 %", "2:4", "time to prune"), "|---" * 4 + "|"]
+    lines.append(_row("dense", f"{rows['dense']:.1f}", f"{rows['dense']:.1f}", ""))
+    for method, name in NAMES.items():
+        values = [f"{rows[f'{method} {amount}']:,.1f}" for amount in ("50%", "2:4")]
+        lines.append(_row(name, *values, f"{forwards[method]:.2g} forward passes"))
+    return "\n".join(lines)
+
+
+def _protocol(record):
+    calibration, evaluation = protocol.CALIBRATION, protocol.EVALUATION
+    return (
+        f"Perplexity on {evaluation['windows']} windows of {evaluation['length']:,} tokens of Wikipedia (no overlap, no BOS); "
+        f"calibration: {calibration['source']}, {calibration['samples']} windows of {calibration['length']} tokens, seed "
+        f"{calibration['seed']}. Model: {protocol.MODEL}. A forward pass is one of the dense model over the calibration "
+        f"windows; `make run` takes about {record['forwards']:.0f} of them ({record['seconds'] / 60:.1f} minutes on "
+        f"{record['threads']} cores of {record['machine']['processor']}). Each figure is the median over "
+        f"{len(record['rows'][0]['replicates'])} settings of kernels and threads; sources: [rows](results/main_job.json), "
+        "[speed](results/speed.json)."
+    )
+
+
+def wikitext2():
+    """The table of WikiText-2 and the line under it. A column is there as soon as all its cells are measured."""
     cells = {(cell["method"], cell["amount"]): cell for cell in quality(text=TEXT, seed=(0, None))}
     amounts = [amount for amount in AMOUNTS if all((method, amount) in cells for method in NAMES)]
-    forwards = {row["run"]: row["forwards"] for row in read("speed")["rows"]}
     dense = f"{cells['dense', '']['perplexity']:.1f}"
     lines = [
-        _row("", *(amount.replace("%", " %") for amount in amounts), "time to prune"),
-        "|---" * (len(amounts) + 2) + "|",
-        _row("dense", *[dense] * len(amounts), ""),
+        _row("WikiText-2", *(amount.replace("%", " %") for amount in amounts)),
+        "|---" * (len(amounts) + 1) + "|",
+        _row("dense", *[dense] * len(amounts)),
     ]
     for method, name in NAMES.items():
         values = [f"{cells[method, amount]['perplexity']:,.1f}" for amount in amounts]
-        lines.append(_row(name, *values, f"{forwards[method]:.2g} forward passes"))
-    notes = [_explained(cells["wanda", "50%"]), beside(read("peers")["rows"]), on_gpu(read("gpu"))]
-    return "\n\n".join(["\n".join(lines), *notes])
+        lines.append(_row(name, *values))
+    return "\n\n".join(["\n".join(lines), _explained(cells["wanda", "50%"])])
 
 
 def beside(rows):
@@ -61,11 +92,8 @@ def _row(*entries):
 def _explained(cell):
     calibration = cell["calibration"]
     return (
-        f"Perplexity on WikiText-2, whole test split (in windows of {cell['length']} tokens, no overlap, no BOS), "
-        f"SmolLM2-135M-Instruct, {cell['dtype']}; calibration: {calibration['source']}, {calibration['samples']} windows of "
-        f"{calibration['length']} tokens, seed {calibration['seed']}. A forward pass is one of the dense model over the "
-        f"calibration windows. Measured without a GPU, on {cell['machine']['cores']} cores; "
-        "sources: [quality](results/quality.json), [speed](results/speed.json)."
+        f"The same model and calibration ({calibration['source']}, seed {calibration['seed']}), the whole test split in windows "
+        f"of {cell['length']:,} tokens. Source: [quality](results/quality.json)."
     )
 
 

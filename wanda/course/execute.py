@@ -5,11 +5,13 @@ notebook holds by itself is the `cpu` profile. A parameter the notebook does not
 """
 
 import argparse
+import json
 import logging
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import yaml
 from nbclient import NotebookClient
 
 from ..assets import CHECKOUT, sources
+from . import claims, replicates, results
 
 NOTEBOOKS = (CHECKOUT or Path()) / "notebooks"
 
@@ -65,8 +68,15 @@ def execute(notebook, out, profile="cpu", **others):
     )
 
 
-def execute_in_place(notebook):
-    """Run a notebook as it is from a fresh kernel; keep the outputs, and what the run took, in it: what is committed."""
+def executed(notebook, strict, environment=None):
+    """Run a notebook as it is from a fresh kernel.
+
+    Args:
+        strict: whether a claim that does not hold ends the run.
+        environment: dict of environment variables for its kernel, besides those of this process.
+
+    Returns: (content, seconds, claims): the notebook with its outputs, and its claims as `replicates.keep` takes them.
+    """
     content = nbformat.read(notebook, as_version=4)
     client = NotebookClient(
         content,
@@ -75,9 +85,24 @@ def execute_in_place(notebook):
         resources={"metadata": {"path": notebook.parent}},
         coalesce_streams=True,  # one output for all that a cell prints, whenever it printed it
     )
-    began = time.perf_counter()
-    client.execute()
-    seconds = time.perf_counter() - began
+    with tempfile.TemporaryDirectory() as folder:
+        lines = Path(folder) / "claims.jsonl"
+        lines.touch()
+        began = time.perf_counter()
+        own = {results.STRICT: str(int(strict)), claims.RECORD: str(lines)}
+        client.execute(env=os.environ | (environment or {}) | own)
+        seconds = time.perf_counter() - began
+        return content, seconds, [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+
+
+def execute_in_place(notebook, strict=True):
+    """Run a notebook from a fresh kernel; keep the outputs, and what the run took, in it: what is committed.
+
+    Its claims go to results/claims.json.
+    """
+    replicates.announce(notebook)
+    content, seconds, lines = executed(notebook, strict)
+    replicates.keep(notebook, lines)
     for cell in content.cells:
         cell.metadata.pop("execution", None)  # the times of execution would differ with every run
     content.metadata = {
@@ -117,7 +142,10 @@ def main(arguments=None):
     parser.add_argument("--profile", default="cpu")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one more parameter")
     parser.add_argument("--out", type=Path, help="file for the executed notebook (default: build/NAME.ipynb)")
-    parser.add_argument("--in-place", action="store_true", help="keep the outputs in the notebook itself")
+    parser.add_argument(
+        "--in-place", action="store_true", help="keep the outputs in the notebook itself, its claims hold"
+    )
+    parser.add_argument("--lenient", action="store_true", help="in place, go on where a claim does not hold")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # papermill logs what the cells print
     logging.getLogger("papermill").addFilter(
@@ -131,9 +159,10 @@ def main(arguments=None):
         print(notebook.name, flush=True)
         if options.in_place and len(notebooks) > 1:  # a process each, so that the memory measured is one notebook's
             number = notebook.stem.partition("_")[0]
-            subprocess.run([sys.executable, "-m", "wanda.course.execute", number, "--in-place"], check=True)
+            command = [sys.executable, "-m", "wanda.course.execute", number, "--in-place"]
+            subprocess.run([*command, *["--lenient"] * options.lenient], check=True)
         elif options.in_place:
-            execute_in_place(notebook)
+            execute_in_place(notebook, strict=not options.lenient)
         else:
             out = (options.out or Path("build") / notebook.name).resolve()
             execute(notebook, out, options.profile, **given(options.set, notebook))

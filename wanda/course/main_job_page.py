@@ -1,0 +1,88 @@
+"""The figure and the page of `make run`."""
+
+import base64
+import html
+
+from matplotlib import pyplot
+
+from . import plots, protocol
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Three ways to prune a language model</title>
+<style>
+body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+.wide {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; }}
+th, td {{ padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top; }}
+th:first-child, td:first-child, td.text {{ text-align: left; }}
+td.text {{ min-width: 16rem; }}
+img {{ max-width: 100%; height: auto; }}
+</style></head><body>
+<h1>Three ways to prune a language model</h1>
+<p>{model}. Half of the weights in its blocks are removed, in any place (50&nbsp;%) or two of every four (2:4). No weight
+is trained.</p>
+<p><img src="data:image/png;base64,{picture}" alt="{alt}"></p>
+<div class="wide"><table>
+<thead><tr><th>row</th><th>zeros</th><th>perplexity</th><th>time to prune (forward passes)</th><th>“{prompt} …”</th></tr></thead>
+<tbody>
+{rows}
+</tbody></table></div>
+<p>Perplexity on {evaluation}; lower is better. Calibration: {calibration}. A forward pass is one of the dense model over
+the calibration windows: {forward:.1f}&nbsp;s here. The whole job took {forwards:.1f} of them, on {processor},
+{threads} threads, torch {torch}, {date}. Everything is in benchmark.json.</p>
+<p>What remains is the pruned weights as zeros in a dense file: no smaller and no faster by itself. The 4-bit file that this
+model comes from is smaller than any half-pruned 16-bit model, and better. The course says what pruning is for.</p>
+</body></html>
+"""
+
+
+def draw(record, folder):
+    """Write benchmark.png and benchmark.html. record: as `main_job.run` makes it."""
+    alt = figure(record["rows"], folder / "benchmark.png")
+    rows = "\n".join(
+        f"<tr><td>{row['row']}</td><td>{row['sparsity']:.0%}</td><td>{plots.three_digits(row['perplexity'])}</td>"
+        f"<td>{row['forwards']:.1f}</td><td class='text'>{html.escape(row['text'])}</td></tr>"
+        for row in record["rows"]
+    )
+    calibration, evaluation = protocol.CALIBRATION, protocol.EVALUATION
+    page = PAGE.format(
+        model=protocol.MODEL if record["model"] == "smollm2" else html.escape(record["model"]),
+        picture=base64.b64encode((folder / "benchmark.png").read_bytes()).decode(),
+        alt=html.escape(alt, quote=True),
+        rows=rows,
+        prompt=html.escape(record["prompt"]),
+        evaluation=f"{evaluation['source']}, windows of {evaluation['length']:,} tokens",
+        calibration=f"{calibration['source']}, windows of {calibration['length']} tokens, seed {calibration['seed']}",
+        forward=record["forward_seconds"],
+        forwards=record["forwards"],
+        processor=html.escape(record["machine"]["processor"]),
+        threads=record["threads"],
+        torch=record["versions"]["torch"],
+        date=record["date"],
+    )
+    (folder / "benchmark.html").write_text(page, encoding="utf-8")
+
+
+def figure(rows, path):
+    """Perplexity as dots on a log axis, a column per amount. Writes a PNG and returns its alt text."""
+    dense, pruned = rows[0]["perplexity"], rows[1:]
+    amounts = list(dict.fromkeys(row["pattern"] or "50 %" for row in pruned))
+    drawing, axes = plots.figure(size=(6.4, 3.8))
+    for row in pruned:
+        place = amounts.index(row["pattern"] or "50 %")
+        name, color = plots.LABELS[row["method"]], plots.COLORS[row["method"]]
+        axes.plot(place, row["perplexity"], "o", color=color, markersize=9)
+        text = f"{name} {plots.three_digits(row['perplexity'])}"
+        axes.annotate(text, (place, row["perplexity"]), (10, 0), textcoords="offset points", va="center", color=color)
+    axes.axhline(dense, color=plots.COLORS["dense"], linestyle="--", linewidth=1.2)
+    axes.annotate(f"dense {plots.three_digits(dense)}", (0.5, dense), (0, 5), textcoords="offset points", ha="center")
+    plots.plain_log(axes)
+    axes.set_xticks(range(len(amounts)), amounts)
+    axes.set(xlim=(-0.4, len(amounts) - 0.3), ylabel="perplexity (log scale; lower is better)")
+    axes.grid(axis="x", visible=False)
+    axes.margins(y=0.12)
+    drawing.savefig(path, dpi=110)
+    pyplot.close(drawing)
+    found = ", ".join(f"{row['row']} {plots.three_digits(row['perplexity'])}" for row in pruned)
+    return f"Dots of perplexity on a log scale at {' and '.join(amounts)}: {found}; the dense model has {dense:.1f}."
