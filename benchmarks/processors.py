@@ -40,6 +40,7 @@ KEPT = (
     "versions",
     "data_sha256",
     "model",
+    "weights",
     "threads",
     "forward_seconds",
     "seconds",

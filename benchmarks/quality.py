@@ -120,7 +120,8 @@ def write(path, cells):
     """Write the cells, one a line, all or nothing."""
     lines = ",\n".join(json.dumps(cell) for cell in cells)
     with replacing(path) as partial:
-        partial.write_text(f'{{"cells": [\n{lines}\n]}}\n', encoding="utf-8")
+        head = f'"smollm2": {json.dumps(protocol.MODEL)}'
+        partial.write_text(f'{{{head}, "cells": [\n{lines}\n]}}\n', encoding="utf-8")
 
 
 def place(cells, wanted):

@@ -91,7 +91,8 @@ def main():
     print("time of each method in such passes, and where its seconds go:\n")
     print(pandas.DataFrame(rows).set_index("run")[columns].to_string(float_format="{:.2f}".format))
     if options.out:
-        about = {"model": options.model, "calibration": f"news, {options.samples} windows of {options.length} tokens"}
+        about = {"model": options.model, "weights": protocol.weights(options.model)}
+        about |= {"calibration": f"news, {options.samples} windows of {options.length} tokens"}
         record = about | provenance(calibration=calibration) | {"forward_seconds": forwards, "rows": rows}
         with replacing(options.out) as partial:
             partial.write_text(json.dumps(record, indent=1) + "\n")

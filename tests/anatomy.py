@@ -13,7 +13,7 @@ MAX_LINES = 30
 MAX_MEDIAN_LINES = 8
 MAX_BOOTSTRAP_LINES = 5
 MIN_ALT = 30  # characters
-MIN_ASSERTS = 3
+MIN_CLAIMS = 3
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
 # A folder of somebody's machine. Addresses are let through: there something stands before the slash.
@@ -121,11 +121,30 @@ def predictions(notebook):
         yield "nowhere is the reader asked to predict"
 
 
-def claims_asserted(notebook):
-    """What the text claims is asserted in code."""
-    found = sum(len(re.findall(r"^\s*assert\b", cell.source, flags=re.MULTILINE)) for cell in code_cells(notebook))
-    if found < MIN_ASSERTS:
-        yield f"{found} assertions; {MIN_ASSERTS} are wanted"
+def claims_made(notebook):
+    """What was measured is claimed, under the notebook's own number, summed up at its end, and came out as in the text."""
+    code = "\n".join(cell.source for cell in code_cells(notebook))
+    number = notebook.cells[0].source[2:4]
+    if f'claim = claims.under("{number}", globals())' not in code:
+        yield f"nothing compares its claims: claims.under({number!r}, globals()) is missing"
+    found = len(re.findall(r"\bclaim\(", code))
+    if found < MIN_CLAIMS:
+        yield f"{found} claims; {MIN_CLAIMS} are wanted"
+    places = [place for place, cell in enumerate(notebook.cells) if cell.source.startswith("## Takeaways")]
+    if not places or notebook.cells[places[0] - 1].source != "claim.summary()":
+        yield "claim.summary() does not stand before the takeaways"
+    for cell, output in outputs(notebook):
+        if re.search(r"differs here|different here|claims not compared", str(output.get("text", ""))):
+            yield f"cell {cell} was committed with a claim that did not come out as in the text"
+
+
+def protocol_named(notebook):
+    """The data that it uses is shown, and a notebook with another protocol than the course's says so."""
+    said = "\n".join(str(output.get("text", "")) for _, output in outputs(notebook))
+    if "the course's protocol" not in said:
+        yield "protocol.show was not called"
+    elif "Not the course's protocol" in said and "**Another protocol.**" not in markdown(notebook):
+        yield "it has another protocol, and does not say so"
 
 
 def exercises_offered(notebook, keys):
@@ -279,7 +298,8 @@ CHECKS = (
     alt_text,
     figures_explained,
     predictions,
-    claims_asserted,
+    claims_made,
+    protocol_named,
     one_parameters_cell,
     short_bootstrap,
     short_cells,

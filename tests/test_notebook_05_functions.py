@@ -43,7 +43,7 @@ def test_the_repairs_of_notebook_05_are_that_of_the_published_algorithm(damped, 
         repaired = cell_function(SPARSEGPT, name)(weight, upper_factor(matrix), mask, **options)
         torch.testing.assert_close(repaired, expected, rtol=1e-7, atol=1e-8)
     module, _ = sparsegpt(weight, hessian, mask=mask)
-    torch.testing.assert_close(repaired.float(), module, rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(repaired.float(), module, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("sparsity", [0.25, 0.5, 0.75])
@@ -58,7 +58,7 @@ def test_sparsegpt_of_notebook_05_is_that_of_the_published_algorithm_and_of_the_
     torch.testing.assert_close(got, expected, rtol=1e-7, atol=1e-8)
     module, same = sparsegpt(weight, hessian, sparsity, block=block)
     assert torch.equal(same, mask)
-    torch.testing.assert_close(got.float(), module, rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(got.float(), module, rtol=1e-5, atol=1e-6)
 
 
 def test_the_best_repair_of_notebook_05_is_a_least_squares_fit(damped):
@@ -78,11 +78,11 @@ def test_the_solution_of_exercise_05_3_is_the_iterative_update_of_the_module(wid
     norm = hessian.diagonal().sqrt()  # [in]
     factor, dead = inverse_factor(hessian, damping=0)
     module, mask = repair(
-        weight, factor, dead, price=lambda part, here: part.abs() * norm[here].float(), group="output", block=block
+        weight, factor, dead, price=lambda part, here: part.abs() * norm[here], group="output", block=block
     )
     solution = exercise_set_05.iterative_wanda(weight, hessian, 0.5, block)
     assert torch.equal(solution == 0, mask)
-    torch.testing.assert_close(solution.float(), module, rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(solution.float(), module, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dead", [[], [0, 5, 6]])
@@ -93,9 +93,11 @@ def test_the_solution_of_exercise_05_4_is_the_matrix_that_the_module_factorises(
     factor, found = inverse_factor(hessian, damping=0.05)
     assert found.nonzero()[:, 0].tolist() == dead
     inverse = torch.linalg.inv(exercise_set_05.with_damping(hessian, 0.05))
-    torch.testing.assert_close(factor.T.double() @ factor.double(), inverse, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(factor.T @ factor, inverse, rtol=1e-7, atol=1e-9)
 
 
-def test_in_the_table_of_the_readme_sparsegpt_is_ahead_of_wanda_as_notebook_05_says():
-    half = {cell["method"]: cell["perplexity"] for cell in results.quality(text="wikitext2", amount="50%")}
-    assert 0.85 < half["sparsegpt"] / half["wanda"] < 1
+@pytest.mark.parametrize(("text", "low", "high"), [("wikitext2", 0.85, 1), ("wikipedia", 1, 1.15)])
+def test_which_text_judges_decides_between_sparsegpt_and_wanda_as_notebook_05_says(text, low, high):
+    cells = results.quality(text=text, amount="50%", method=("sparsegpt", "wanda"), usual=True)
+    half = {cell["method"]: cell["perplexity"] for cell in cells if cell["seed"] == 0}
+    assert low < half["sparsegpt"] / half["wanda"] < high

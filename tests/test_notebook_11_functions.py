@@ -10,6 +10,7 @@ import wanda
 from wanda.blocks import find_blocks
 from wanda.comparison import restoring
 from wanda.course.exercise_set_11 import owl_sparsities as owl_for_any_sizes
+from wanda.course.exercises import EXERCISES
 from wanda.scores import wanda as module_score
 
 ELEVEN = "11_your_own_metric"
@@ -60,6 +61,11 @@ def test_blocks_of_one_size_get_the_sparsities_of_the_exercise():
     assert float(found.mean()) == pytest.approx(0.6)
 
 
+def test_blocks_that_are_alike_lose_the_same():
+    found = cell_function(ELEVEN, "owl_sparsities")(torch.full((4,), 0.02), 0.6)
+    assert torch.equal(found, torch.full((4,), 0.6))
+
+
 def test_outliers_are_counted_in_each_block_over_all_its_layers(model, calibration):
     known = {"find_blocks": find_blocks, "input_norms": listening("input_norms", model), "wanda_score": module_score}
     before = [parameter.clone() for parameter in model.parameters()]
@@ -105,3 +111,12 @@ def test_norms_are_those_that_pruning_hands_to_a_score(model, calibration):
 
         wanda.prune(model, calibration, method=record, propagate="dense", progress=False)
     assert all(torch.allclose(*pair) for pair in zip(found.values(), norms, strict=True))
+
+
+def test_the_project_runs_with_the_step_of_exercise_4(model, calibration):
+    known = {"layers": [layer for block in find_blocks(model) for layer in block.layers], "wanda": wanda}
+    known |= {"input_moments": listening("input_moments", model), "wanda_score": module_score, "sparsity": 0.5}
+    known["refine"] = EXERCISES["11.4"].solution
+    options = cell_function(ELEVEN, "dsnot", **known)(model, calibration)
+    wanda.prune(model, calibration, propagate="dense", progress=False, **options)
+    assert wanda.sparsity(model) == 0.5

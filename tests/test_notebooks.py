@@ -75,8 +75,8 @@ def test_a_misspelt_parameter_is_refused(tmp_path):
 
 def test_parameters_of_the_command_line_keep_the_kind_that_the_notebook_has():
     (benchmark,) = (ROOT / "notebooks").glob("06_*.ipynb")
-    given = execute.given(["patterns=2:4", "output_folder=2024", "seed=3"], benchmark)
-    assert given == {"patterns": "2:4", "output_folder": "2024", "seed": 3}
+    given = execute.given(["patterns=2:4", "evaluation_source=2024", "seed=3"], benchmark)
+    assert given == {"patterns": "2:4", "evaluation_source": "2024", "seed": 3}
     with pytest.raises(ValueError, match="NAME=VALUE; got 'patterns'"):
         execute.given(["patterns"], benchmark)
 
@@ -175,15 +175,21 @@ def sound():
         new_markdown_cell(HEADER),
         new_code_cell('from importlib.util import find_spec\n\nif find_spec("wanda") is None:\n    install()'),
         new_code_cell("seed = 0  # @param {}", metadata={"tags": ["parameters"]}),
-        new_code_cell("environment.prepare()", metadata={"tags": ["nbval-ignore-output"]}),
+        new_code_cell(
+            'environment.prepare()\nclaim = claims.under("42", globals())', metadata={"tags": ["nbval-ignore-output"]}
+        ),
         new_code_cell("draw()", outputs=[picture()]),
         new_markdown_cell(
             "**What you should see.** Read [this](https://example.org/home/page), [that](there.txt) and [below](#takeaways)."
         ),
         new_code_cell("print(1)", outputs=[new_output("stream", name="stdout", text="1\n")]),
+        new_code_cell("claim.summary()", outputs=stream("stdout", "all 3 claims as in the text\n")),
         new_markdown_cell(LAST),
-        new_markdown_cell("**Predict** the next number."),
-        new_code_cell("assert one\nif two:\n    assert three\n    assert four"),
+        new_markdown_cell("**Predict** the next number. **Another protocol.** For the sake of time."),
+        new_code_cell(
+            "protocol.show(one)\nclaim('42.1', 1)\nclaim('42.2', 2)\nclaim('42.3', 3)",
+            outputs=stream("stdout", "Not the course's protocol: compare within this notebook only.\n"),
+        ),
         new_code_cell(
             'exercises.check("42.1", answer)',
             outputs=[new_output("stream", name="stdout", text="42.1 not attempted yet\n")],
@@ -270,19 +276,25 @@ BROKEN = {
         "figures_explained",
         lambda n: n.cells.insert(4, new_code_cell("draw()", execution_count=4, outputs=[picture()])),
     ),
-    "no guess": ("predictions", replace(8, "**Predict**", "Compute")),
-    "no claim asserted": ("claims_asserted", replace(9, "assert one\n", "")),
-    "an exercise left out": ("exercises_offered", change(10, source="pass")),
-    "an exercise that was done": ("exercises_offered", change(10, outputs=stream("stdout", "✔ 42.1 a title"))),
-    "an exercise that nobody knows": ("exercises_offered", replace(10, '"42.1"', '"42.2"')),
-    "no hint": ("exercises_offered", replace(11, "hint", "help")),
-    "no solution": ("exercises_offered", replace(11, "solution", "answer")),
-    "a question without an answer": ("last_parts", replace(7, "1. Why?", "1. Why?\n2. Why not?")),
-    "an answer that is not folded": ("last_parts", replace(7, "</details>")),
+    "no guess": ("predictions", replace(9, "**Predict**", "Compute")),
+    "no claim": ("claims_made", replace(10, "claim('42.1', 1)\n", "")),
+    "claims of another notebook": ("claims_made", replace(3, '"42"', '"41"')),
+    "no summary": ("claims_made", replace(7, "claim.summary()", "pass")),
+    "a claim that differs": ("claims_made", change(10, outputs=stream("stdout", "42.1  differs here: 1"))),
+    "claims not compared": ("claims_made", change(7, outputs=stream("stdout", "3 claims not compared: seed"))),
+    "no protocol": ("protocol_named", change(10, outputs=[])),
+    "another protocol in silence": ("protocol_named", replace(9, "**Another protocol.**", "")),
+    "an exercise left out": ("exercises_offered", change(11, source="pass")),
+    "an exercise that was done": ("exercises_offered", change(11, outputs=stream("stdout", "✔ 42.1 a title"))),
+    "an exercise that nobody knows": ("exercises_offered", replace(11, '"42.1"', '"42.2"')),
+    "no hint": ("exercises_offered", replace(12, "hint", "help")),
+    "no solution": ("exercises_offered", replace(12, "solution", "answer")),
+    "a question without an answer": ("last_parts", replace(8, "1. Why?", "1. Why?\n2. Why not?")),
+    "an answer that is not folded": ("last_parts", replace(8, "</details>")),
     "a long cell": ("short_cells", change(6, source="x = 0\n" * 31)),
     "cells long on the whole": (
         "short_cells",
-        lambda n: [change(i, source="x\n" * 9)(n) for i in (3, 4, 6, 9, 10, 11)],
+        lambda n: [change(i, source="x\n" * 9)(n) for i in (3, 4, 6, 10, 11, 12)],
     ),
     "much code, little prose": ("more_prose_than_code", change(6, source="word " * 200)),
     "addresses for prose": (
@@ -301,9 +313,9 @@ BROKEN = {
         "no_machine_paths",
         change(6, outputs=[new_output("display_data", data={"text/html": "<td>/home/ada</td>"})]),
     ),
-    "no takeaways": ("last_parts", replace(7, "## Takeaways", "## Summary")),
-    "no questions": ("last_parts", replace(7, "**Ask yourself**")),
-    "no references": ("last_parts", replace(7, "**References.**")),
+    "no takeaways": ("last_parts", replace(8, "## Takeaways", "## Summary")),
+    "no questions": ("last_parts", replace(8, "**Ask yourself**")),
+    "no references": ("last_parts", replace(8, "**References.**")),
     "a machine's name compared": ("portable_outputs", tag(3)),
     "a link to nowhere": ("links_resolve", replace(5, "there.txt", "elsewhere.txt")),
     "a link to no heading": ("links_resolve", replace(5, "#takeaways", "#give-aways")),

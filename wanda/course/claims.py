@@ -46,8 +46,9 @@ class Claims:
 
     def __init__(self, notebook, namespace, recorded):
         self.notebook, self.recorded = notebook, recorded.get("claims", {})
-        committed = recorded.get("parameters", {})
-        self.changed = [name for name, value in committed.items() if namespace.get(name) != value]
+        committed = recorded.get("parameters")
+        self.changed = [name for name, value in (committed or {}).items() if namespace.get(name) != value]
+        self.compares = committed is not None and not self.changed
         self.held, self.differing = [], []
 
     def __call__(self, key, value, low, high, text):
@@ -67,15 +68,16 @@ class Claims:
         value = float(value)
         holds = (low is None or low <= value) and (high is None or value <= high) and not math.isnan(value)
         (self.held if holds else self.differing).append(key)
-        _append({"key": key, "value": value, "low": low, "high": high, "text": text, "compared": not self.changed})
+        _append({"key": key, "value": value, "low": low, "high": high, "text": text, "compared": self.compares})
         found = self.recorded.get(key, {}).get("value")
-        theirs = "" if found is None else f" {short(found)},"
-        if self.changed:
-            print(f"{key}  here {short(value)}; in the text{theirs} with other parameters: {text}")
+        if not self.compares:
+            theirs = "" if found is None else f"; in the text {short(found)}, with other parameters"
+            print(f"{key}  here {short(value)}{theirs}: {text}")
             return
         if holds:
             print(f"{key}  as in the text: {text}")
             return
+        theirs = "" if found is None else f" {short(found)},"
         message = f"{short(value)}; the authors found{theirs} {band(low, high)}"
         if results.is_strict():
             raise ClaimError(f"{key}: {message}: {text}")
@@ -84,8 +86,9 @@ class Claims:
     def summary(self):
         """Print how many claims came out as in the text, and which did not."""
         total = len(self.held) + len(self.differing)
-        if self.changed:
-            print(f"{total} claims not compared: {', '.join(self.changed)} differ from the committed notebook's")
+        if not self.compares:
+            reason = f"{', '.join(self.changed)} differ from the text's" if self.changed else "nothing is recorded"
+            print(f"{total} claims not compared: {reason}")
         elif self.differing:
             print(f"{len(self.held)} of {total} claims as in the text; different here: {', '.join(self.differing)}")
         else:
@@ -95,7 +98,7 @@ class Claims:
 def band(low, high):
     """A band as words, such as 'between 1.8 and 2.4'."""
     if low is None:
-        return f"at most {short(high)}"
+        return "any number" if high is None else f"at most {short(high)}"
     return f"at least {short(low)}" if high is None else f"between {short(low)} and {short(high)}"
 
 

@@ -132,7 +132,13 @@ def _about(model_name, calibration, tokens, new_tokens):
     """What a run is measured with: rows are taken over from an interrupted run only if all of it is the same."""
     about = provenance(calibration=calibration, evaluation=tokens)
     prints = {method: fingerprint.of(method) for method in fingerprint.METHODS}
-    options = {"model": model_name, "prompt": PROMPT, "new_tokens": new_tokens, "threads": torch.get_num_threads()}
+    options = {
+        "model": model_name,
+        "weights": protocol.weights(model_name),
+        "prompt": PROMPT,
+        "new_tokens": new_tokens,
+        "threads": torch.get_num_threads(),
+    }
     return about | {"command": "make run", "fingerprint": prints} | options
 
 

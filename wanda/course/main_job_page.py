@@ -47,7 +47,7 @@ def draw(record, folder):
     )
     calibration, evaluation = protocol.CALIBRATION, protocol.EVALUATION
     page = PAGE.format(
-        model=protocol.MODEL if record["model"] == "smollm2" else html.escape(record["model"]),
+        model=html.escape(record["weights"]),
         picture=base64.b64encode((folder / "benchmark.png").read_bytes()).decode(),
         alt=html.escape(alt, quote=True),
         rows=rows,

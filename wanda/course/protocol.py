@@ -19,6 +19,11 @@ MODEL = (
 )
 
 
+def weights(model_name):
+    """What the weights of a model are, for records: a sentence for the default model, else its name."""
+    return MODEL if model_name == "smollm2" else model_name
+
+
 def sha256(tokens):
     """The hash of a tensor of token ids, as int64 in order. Hexadecimal."""
     return hashlib.sha256(tokens.long().numpy().tobytes()).hexdigest()
