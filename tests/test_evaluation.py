@@ -53,6 +53,14 @@ def test_training_mode_is_given_back(model, tokens):
     assert model.training
 
 
+def test_training_mode_is_given_back_after_an_error(model, tokens):
+    model.train()
+    model.lm_head.weight.data = model.lm_head.weight.data[:, :5]
+    with pytest.raises(RuntimeError):
+        wanda.perplexity(model, tokens, 16)
+    assert model.training
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

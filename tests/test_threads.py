@@ -166,6 +166,32 @@ def test_each_keeps_the_order_and_the_absence_of_gradients(cores):
     assert seen[-1] == (True, 1)
 
 
+def test_each_runs_only_a_few_items_ahead_of_its_consumer(cores):
+    taken = []
+    results = each(torch.tensor, (taken.append(number) or number for number in range(50)), cores)
+    for number in range(5):
+        assert next(results) == number
+        assert len(taken) == number + cores + 1
+    results.close()
+    assert torch.get_num_threads() == cores
+
+
+def test_windows_of_a_perplexity_are_computed_at_once_and_give_what_one_core_gives(model, calibration, cores):
+    meeting, seen = threading.Barrier(cores, timeout=PATIENCE), set()
+
+    def wait(module, args):
+        if threading.get_ident() not in seen:
+            seen.add(threading.get_ident())
+            meeting.wait()
+
+    handle = model.model.register_forward_pre_hook(wait)
+    several = wanda.perplexity(model, calibration.flatten(), length=24)
+    handle.remove()
+    assert len(seen) == cores
+    with on_cores(1):
+        assert several == pytest.approx(wanda.perplexity(model, calibration.flatten(), length=24), rel=1e-6)
+
+
 def test_each_with_one_thread_takes_an_item_when_asked(cores):
     taken = []
     results = each(lambda number: -number, (taken.append(number) or number for number in range(5)), 1)

@@ -69,17 +69,25 @@ def figure(rows, path):
     dense, pruned = rows[0]["perplexity"], rows[1:]
     amounts = list(dict.fromkeys(row["pattern"] or "50 %" for row in pruned))
     drawing, axes = plots.figure(size=(6.4, 3.8))
-    for row in pruned:
-        place = amounts.index(row["pattern"] or "50 %")
-        name, color = plots.LABELS[row["method"]], plots.COLORS[row["method"]]
-        axes.plot(place, row["perplexity"], "o", color=color, markersize=9)
-        text = f"{name} {plots.three_digits(row['perplexity'])}"
-        axes.annotate(text, (place, row["perplexity"]), (10, 0), textcoords="offset points", va="center", color=color)
+    for place, amount in enumerate(amounts):
+        there = sorted(
+            (row for row in pruned if (row["pattern"] or "50 %") == amount), key=lambda row: row["perplexity"]
+        )
+        for rank, row in enumerate(there):
+            name, color = plots.LABELS[row["method"]], plots.COLORS[row["method"]]
+            axes.plot(place, row["perplexity"], "o", color=color, markersize=9)
+            side = {"xytext": (-10, 0), "ha": "right"} if rank == 0 else {"xytext": (10, 0), "ha": "left"}
+            text = (
+                f"{name} {plots.three_digits(row['perplexity'])}"  # the lowest on the left: it may be close to the next
+            )
+            axes.annotate(
+                text, (place, row["perplexity"]), textcoords="offset points", va="center", color=color, **side
+            )
     axes.axhline(dense, color=plots.COLORS["dense"], linestyle="--", linewidth=1.2)
     axes.annotate(f"dense {plots.three_digits(dense)}", (0.5, dense), (0, 5), textcoords="offset points", ha="center")
     plots.plain_log(axes)
     axes.set_xticks(range(len(amounts)), amounts)
-    axes.set(xlim=(-0.4, len(amounts) - 0.3), ylabel="perplexity (log scale; lower is better)")
+    axes.set(xlim=(-0.5, len(amounts) - 0.5), ylabel="perplexity (log scale; lower is better)")
     axes.grid(axis="x", visible=False)
     axes.margins(y=0.12)
     drawing.savefig(path, dpi=110)
