@@ -69,7 +69,8 @@ def test_a_run_leaves_everything_and_agrees_with_itself(folder, results_file, ca
     assert [row["row"] for row in content["rows"]] == [str(row) for row in main_job.settings()]
     assert {path.name for path in folder.iterdir()} == set(main_job.FILES)
     page = (folder / "benchmark.html").read_text()
-    assert all(row["row"] in page for row in content["rows"])
+    assert all(f"<td>{name}</td>" in page for name in ("dense", "magnitude 50 %", "Wanda 2:4", "SparseGPT 50 %"))
+    assert page.count("<dt>") == ROWS
     assert 'alt="Dots of perplexity' in page
     assert "{" not in page.partition("</style>")[2]
     recorded(folder, results_file)

@@ -12,25 +12,32 @@ PAGE = """<!doctype html>
 <title>Three ways to prune a language model</title>
 <style>
 body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
-.wide {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; }}
-th, td {{ padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top; }}
-th:first-child, td:first-child, td.text {{ text-align: left; }}
-td.text {{ min-width: 16rem; }}
+th, td {{ padding: .3rem .6rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top; }}
+th:first-child, td:first-child {{ text-align: left; white-space: nowrap; }}
+h1 {{ font-size: 1.6rem; }}
+h2 {{ font-size: 1.2rem; }}
+dd {{ margin-left: 1rem; }}
+dt {{ font-weight: 600; margin-top: .6rem; }}
 img {{ max-width: 100%; height: auto; }}
 </style></head><body>
 <h1>Three ways to prune a language model</h1>
 <p>{model}. Half of the weights in its blocks are removed, in any place (50&nbsp;%) or two of every four (2:4). No weight
 is trained.</p>
 <p><img src="data:image/png;base64,{picture}" alt="{alt}"></p>
-<div class="wide"><table>
-<thead><tr><th>row</th><th>zeros</th><th>perplexity</th><th>time to prune (forward passes)</th><th>“{prompt} …”</th></tr></thead>
+<table>
+<thead><tr><th></th><th>perplexity</th><th>forward passes to prune</th></tr></thead>
 <tbody>
 {rows}
-</tbody></table></div>
+</tbody></table>
 <p>Perplexity on {evaluation}; lower is better. Calibration: {calibration}. A forward pass is one of the dense model over
 the calibration windows: {forward:.1f}&nbsp;s here. The whole job took {forwards:.1f} of them, on {processor},
 {threads} threads, torch {torch}, {date}. Everything is in benchmark.json.</p>
+<h2>“{prompt} …”</h2>
+<dl>
+{texts}
+</dl>
+<h2>What it is good for</h2>
 <p>What remains is the pruned weights as zeros in a dense file: no smaller and no faster by itself. The 4-bit file that this
 model comes from is smaller than any half-pruned 16-bit model, and better. The course says what pruning is for.</p>
 </body></html>
@@ -41,16 +48,17 @@ def draw(record, folder):
     """Write benchmark.png and benchmark.html. record: as `main_job.run` makes it."""
     alt = figure(record["rows"], folder / "benchmark.png")
     rows = "\n".join(
-        f"<tr><td>{row['row']}</td><td>{row['sparsity']:.0%}</td><td>{plots.three_digits(row['perplexity'])}</td>"
-        f"<td>{row['forwards']:.1f}</td><td class='text'>{html.escape(row['text'])}</td></tr>"
+        f"<tr><td>{_name(row)}</td><td>{plots.three_digits(row['perplexity'])}</td><td>{row['forwards']:.1f}</td></tr>"
         for row in record["rows"]
     )
+    texts = "\n".join(f"<dt>{_name(row)}</dt><dd>{html.escape(row['text'])}</dd>" for row in record["rows"])
     calibration, evaluation = protocol.CALIBRATION, protocol.EVALUATION
     page = PAGE.format(
         model=html.escape(record["weights"]),
         picture=base64.b64encode((folder / "benchmark.png").read_bytes()).decode(),
         alt=html.escape(alt, quote=True),
         rows=rows,
+        texts=texts,
         prompt=html.escape(record["prompt"]),
         evaluation=f"{evaluation['source']}, windows of {evaluation['length']:,} tokens",
         calibration=f"{calibration['source']}, windows of {calibration['length']} tokens, seed {calibration['seed']}",
@@ -92,5 +100,11 @@ def figure(rows, path):
     axes.margins(y=0.12)
     drawing.savefig(path, dpi=110)
     pyplot.close(drawing)
-    found = ", ".join(f"{row['row']} {plots.three_digits(row['perplexity'])}" for row in pruned)
+    found = ", ".join(f"{_name(row)} {plots.three_digits(row['perplexity'])}" for row in pruned)
     return f"Dots of perplexity on a log scale at {' and '.join(amounts)}: {found}; the dense model has {dense:.1f}."
+
+
+def _name(row):
+    """A row's name for people, such as "Wanda 50 %"."""
+    amount = "" if row["method"] == "dense" else f" {row['pattern'] or '50 %'}"
+    return plots.LABELS[row["method"]] + amount
