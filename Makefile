@@ -1,6 +1,9 @@
 # Every target makes .venv and fetches the model and the texts by itself. `make help` lists them.
 PYTHON ?= python3
 BIN = .venv/bin
+# One worker per core, each with one thread; at most four, to keep memory below 8 GB.
+PYTEST = WANDA_STRICT=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+FILES =
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all lab notebooks bench results publish colab-rehearsal clean
@@ -18,13 +21,13 @@ run: .venv/ready  ## the main job: prune a real model three ways; table, page, f
 	@echo "Seven rows: the dense model, and three methods at 50 % and at 2:4. Each is kept in build/ as soon as it is measured."
 	$(BIN)/python -m wanda.course.main_job --out build
 
-test: .venv/ready  ## style and tests, without the slow ones
+test: .venv/ready  ## style and tests, without the slow ones; a part: make test FILES="tests/test_masks.py"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest -m 'not slow'
+	$(PYTEST) -m 'not slow' $(FILES)
 
 test-all: .venv/ready  ## all tests
-	$(BIN)/pytest
+	$(PYTEST) $(FILES)
 
 lab: .venv/ready  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

@@ -1,15 +1,37 @@
-"""Small models and data for the tests. Nothing here waits for a network."""
+"""What the tests share: small models, data, and how they are spread over workers. Nothing here waits for a network."""
 
 import os
 from contextlib import contextmanager
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
+os.environ["WANDA_STRICT"] = "1"  # here and in notebook kernels: a claim that does not hold is an error
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported
+    os.environ["OMP_NUM_THREADS"] = "1"  # a core for each worker and its notebook kernels
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # tests that set a number of threads do not spin on the others' cores
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
+from filelock import FileLock
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 VOCABULARY = 97
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Long tests start first, so that all workers end together. The other tests of a file stay in one worker.
+
+    So do all tests on the real model: it is loaded once.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    for item in items:
+        if item.get_closest_marker("xdist_group"):
+            continue
+        if "smollm2" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("smollm2"))
+        elif item.get_closest_marker("long") is None:
+            item.add_marker(pytest.mark.xdist_group(Path(item.fspath).stem))
 
 
 def tiny(config_class=LlamaConfig, seed=0, **options):
@@ -32,6 +54,15 @@ def on_cores(number):
         torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def no_fsync(request):
+    """Syncing to the disk protects from power cuts only, and is slow. Tests marked `durability` do it."""
+    with pytest.MonkeyPatch.context() as patch:  # of its own: a test may undo its `monkeypatch`
+        if request.node.get_closest_marker("durability") is None:
+            patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture
 def model():
     return tiny()
@@ -48,3 +79,25 @@ def smollm2():
     import wanda
 
     return wanda.load("smollm2")
+
+
+@pytest.fixture(scope="session")
+def four_blocks(tmp_path_factory):
+    """The folder of a random model of four blocks that has the default model's tokenizer; made once for all workers."""
+    import wanda
+    from wanda.assets import replacing
+    from wanda.models import prepare
+
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "four_blocks"
+    with FileLock(shared / "four_blocks.lock"):
+        if not folder.exists():
+            tokenizer = AutoTokenizer.from_pretrained(prepare())
+            special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+            sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4}
+            sizes |= {"max_position_embeddings": 2048, "tie_word_embeddings": True}
+            with replacing(folder) as partial:
+                wanda.save(tiny(vocab_size=len(tokenizer), **sizes, **special), tokenizer, partial)
+    return folder

@@ -1,9 +1,10 @@
 """Kill `prune_checkpoint` again and again, and see what its next run makes of the remains. Run by test_streaming.py.
 
-    python tests/interruptions.py SOURCE FOLDER
+    python tests/interruptions.py random|operation SOURCE FOLDER
 
-Prints a JSON list of what happened. The runs are forked from this process, which has the imports but never computes, so
-each costs a fraction of a second and can be killed as the operating system kills: at once, with no last word.
+Kills at random moments, or at every step that changes a folder. Prints a JSON list of what happened. The runs are forked
+from this process, which has the imports but never computes, so each costs a fraction of a second and can be killed as the
+operating system kills: at once, with no last word. What a killed process has written survives it, synced or not.
 """
 
 import json
@@ -80,8 +81,9 @@ def finished_blocks(target):
 
 
 def main():
-    source, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    kind, source, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     torch.set_num_threads(1)
+    os.fsync = lambda descriptor: None
     Skeleton(find_folder(source))  # has transformers import the model's code, here and not in every child
     chosen = random.Random(0)
 
@@ -110,7 +112,7 @@ def main():
         return status
 
     longest, kills = seconds[-1], 0
-    while kills < RANDOM_KILLS:
+    while kind == "random" and kills < RANDOM_KILLS:
         target, point = folder / f"random-{len(record)}", chosen.uniform(0, longest)
         child = fork(run(target))
         time.sleep(point)
@@ -119,7 +121,7 @@ def main():
             longest = point  # it was through before that: a machine that is busy for a while is not busy for ever
         else:
             kills += 1
-    for operation in range(1000):
+    for operation in range(1000 if kind == "operation" else 0):
         target = folder / f"operation-{operation}"
         child = fork(dying_at(operation, run(target)))
         if interrupt_and_resume("operation", operation, child, target) == 0:

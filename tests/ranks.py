@@ -1,6 +1,12 @@
-"""What each process of tests/test_distributed.py does: `torchrun --nproc-per-node 2 tests/ranks.py CASE FOLDER`."""
+"""What each process of tests/test_distributed.py does: `torchrun ... tests/ranks.py FOLDER ARGUMENTS`.
 
+The arguments are those of `wanda` but for --out. Torchrun starts the processes twice, since the first attempt fails.
+"""
+
+import contextlib
+import functools
 import os
+import runpy
 import signal
 import sys
 import warnings
@@ -140,16 +146,33 @@ def fail(how):
     pruning.collect = collect
 
 
-def main(case, folder, *arguments):
-    if case in ("raises", "killed"):
-        fail(case)
-        sys.exit(cli.main([*arguments, "--out", str(folder / case)]))
-    dist.init_process_group("gloo")
-    found = results()
-    torch.save({**found, **refusals()}, folder / f"rank{dist.get_rank()}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+def meet_in(file):
+    """Have the next process group meet in a file: torchrun has a meeting place for one group in each launch only."""
+    where = {"init_method": f"file://{file}", "rank": int(os.environ["RANK"]), "world_size": 2}
+    dist.init_process_group = functools.partial(INIT, **where)
 
+
+def main(folder, *arguments):
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        sys.argv = ["wanda", *arguments, "--out", str(folder / "several")]
+        with contextlib.suppress(SystemExit):  # of success; after a failure `several` is missing
+            runpy.run_module("wanda", run_name="__main__", alter_sys=True)
+        meet_in(folder / "comparison")
+        dist.init_process_group("gloo")
+        found = results()
+        torch.save({**found, **refusals()}, folder / f"rank{dist.get_rank()}.pt")
+        dist.barrier()
+        dist.destroy_process_group()
+        how = "raises"
+    else:
+        how = "killed"
+    fail(how)
+    meet_in(folder / f"meeting to be {how}")
+    (folder / f"{how}.begun").touch()
+    sys.exit(cli.main([*arguments, "--out", str(folder / how)]))
+
+
+INIT = dist.init_process_group
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
+    main(Path(sys.argv[1]), *sys.argv[2:])

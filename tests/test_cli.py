@@ -18,14 +18,18 @@ from wanda import cli, streaming
 WORDS = ["[unk]", *(f"w{number}" for number in range(1, 97))]
 
 
-@pytest.fixture
-def folder(tmp_path):
+def write_model_and_text(folder):
     """A small model with a tokenizer of 97 words, and a text in those words."""
     tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[unk]"))
     tokenizer.pre_tokenizer = Whitespace()
-    wanda.save(tiny(), PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[unk]"), tmp_path / "model")
-    (tmp_path / "text.txt").write_text(" ".join(WORDS[1 + (7 * number) % 96] for number in range(300)))
-    return tmp_path
+    wanda.save(tiny(), PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[unk]"), folder / "model")
+    (folder / "text.txt").write_text(" ".join(WORDS[1 + (7 * number) % 96] for number in range(300)))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_model_and_text(tmp_path)
 
 
 def run(folder, *arguments):

@@ -8,7 +8,7 @@ import accelerate
 import pytest
 import torch
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
-from conftest import tiny
+from conftest import on_cores, tiny
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
@@ -221,7 +221,8 @@ def test_hidden_states_of_two_blocks_are_never_there_together(model, calibration
 
     monkeypatch.setattr(pruning, "replay", replay)
     monkeypatch.setattr(pruning, "threads_for", lambda module, batches: threads)
-    wanda.prune(model, calibration, progress=False)
+    with on_cores(threads):
+        wanda.prune(model, calibration, progress=False)
     # One for each batch, and one for each that is being replaced.
     assert len(calibration) + 1 <= max(most) <= len(calibration) + threads
 

@@ -1,9 +1,11 @@
-"""Several processes come to what one comes to; an error in one of them ends all. Real processes, over gloo."""
+"""Several processes come to what one comes to; an error in one of them ends all. Real processes, over gloo.
+
+One launch of torchrun does it all, see ranks.py: the tests read what it left.
+"""
 
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -11,32 +13,44 @@ import ranks
 import torch
 from conftest import on_cores
 from safetensors.torch import load_file
-from test_cli import CALIBRATION, folder  # noqa: F401 (a fixture)
+from test_cli import CALIBRATION, write_model_and_text
 
 from wanda import cli, distributed
 
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("distributed")]
 TESTS = Path(__file__).resolve().parent
 PATIENCE = 240  # seconds, generous: a hang would last until the limit of the collectives, an hour
 
 
-def torchrun(*arguments, processes=2):
-    """Run a program in several processes. Returns what it printed, its exit status and the seconds it took."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    began = time.monotonic()
-    done = subprocess.run(
-        [*command, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=PATIENCE, check=False
-    )
-    return done, time.monotonic() - began
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_model_and_text(tmp_path_factory.mktemp("ranks"))
+
+
+def prune_arguments(folder, *options):
+    """Arguments of `wanda prune` for the small model, but for --out."""
+    calibration = [folder / part if part == "text.txt" else part for part in CALIBRATION]
+    return [str(part) for part in ("prune", folder / "model", *options, *calibration, "--device", "cpu")]
+
+
+SPARSEGPT = ("--method", "sparsegpt", "--pattern", "2:4")  # for `several`, the other methods are compared
 
 
 @pytest.fixture(scope="module")
-def several(tmp_path_factory):
-    """What two processes found, one after the other."""
-    path = tmp_path_factory.mktemp("ranks")
-    done, _ = torchrun(TESTS / "ranks.py", "results", path)
-    assert done.returncode == 0, done.stderr
-    return [torch.load(path / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
+def launch(folder):
+    """The one launch, of two processes. It ends with an error: all goes wrong on purpose at the end."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["--max-restarts", "1", TESTS / "ranks.py", folder, *prune_arguments(folder, *SPARSEGPT)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE, check=False)
+
+
+@pytest.fixture(scope="module")
+def several(folder, launch):
+    """What each of two processes found."""
+    for rank in range(2):
+        assert (folder / f"rank{rank}.pt").exists(), launch.stderr
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
 
 
 @pytest.fixture(scope="module")
@@ -77,16 +91,10 @@ def test_what_only_several_processes_can_get_wrong_is_refused_by_all(several):
         assert "different weights after pruning model.layers.0 (rank 1 not those of rank 0)" in found["model"]
 
 
-def test_torchrun_saves_what_one_process_saves(folder):  # noqa: F811
-    """One launch, since each costs as much as all else here: the other methods are compared in `several`."""
-    options = ("--method", "sparsegpt", "--pattern", "2:4")
-    calibration = [folder / part if part == "text.txt" else part for part in CALIBRATION]
-    arguments = [str(part) for part in ("prune", folder / "model", *options, *calibration, "--device", "cpu", "--out")]
-    done, _ = torchrun("-m", "wanda", *arguments, folder / "several")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("saved to") == 1
+def test_torchrun_saves_what_one_process_saves(folder, launch):
+    assert launch.stdout.count("saved to") == 1, launch.stderr
     with on_cores(1):
-        assert cli.main([*arguments, str(folder / "alone")]) == 0
+        assert cli.main([*prune_arguments(folder, *SPARSEGPT), "--out", str(folder / "alone")]) == 0
     several, alone = (load_file(folder / name / "model.safetensors") for name in ("several", "alone"))
     assert several.keys() == alone.keys()
     assert all(torch.equal(several[name], weight) for name, weight in alone.items())
@@ -95,14 +103,11 @@ def test_torchrun_saves_what_one_process_saves(folder):  # noqa: F811
 @pytest.mark.parametrize(
     ("how", "words"), [("raises", "rank 1: failed: no luck with model.layers.1"), ("killed", "Signal 9")]
 )
-def test_a_process_that_fails_ends_the_run(folder, how, words):  # noqa: F811
-    calibration = [folder / part if part == "text.txt" else part for part in CALIBRATION]
-    done, seconds = torchrun(
-        TESTS / "ranks.py", how, folder, "prune", folder / "model", *calibration, "--device", "cpu"
-    )
-    assert done.returncode != 0
-    assert words in done.stderr
-    assert seconds < PATIENCE
+def test_a_process_that_fails_ends_the_run(folder, launch, how, words):
+    """Of all of them: else the launch would not have come to its second attempt, nor to its end."""
+    assert launch.returncode != 0
+    assert words in launch.stderr
+    assert (folder / f"{how}.begun").exists()
     assert not (folder / how).exists()
 
 

@@ -70,7 +70,7 @@ def test_of_several_turns_the_median_time_and_the_mean_perplexity_count():
     assert peers.typical(turns) == expected | {"turns": [50, 90, 60], "perplexities": [30, 33, 36]}
 
 
-def test_programs_take_turns_and_what_is_measured_is_not_measured_again(monkeypatch, tmp_path):
+def test_programs_take_turns_and_what_is_measured_is_not_measured_again(monkeypatch, tmp_path, four_blocks):
     """The dense model stands in for the pruned one: who is run, when, is what this looks at."""
     runs, drawn, seconds = [], [], iter((5.0, 50.0, 6.0, 60.0, 9.0, 90.0))
 
@@ -83,7 +83,7 @@ def test_programs_take_turns_and_what_is_measured_is_not_measured_again(monkeypa
     monkeypatch.setattr(peers, "run", run)
     monkeypatch.setattr(peers, "environment", lambda folder: "its own python")
     sizes = ["--samples", "1", "--length", "8", "--windows", "1", "--window-length", "16", "--only", "wanda 2:4"]
-    where = ["--folder", str(tmp_path), "--out", str(tmp_path / "peers.json")]
+    where = ["--model", str(four_blocks), "--folder", str(tmp_path), "--out", str(tmp_path / "peers.json")]
     peers.main(sizes + where)
     assert runs == [("ours", sys.executable), ("llmcompressor", "its own python")] * 3
     (row,) = json.loads((tmp_path / "peers.json").read_text())["rows"]

@@ -56,8 +56,10 @@ def test_the_conda_environment_installs_the_same_package_with_the_same_pins():
     assert "torch==2.13.0\n" in (ROOT / "constraints.txt").read_text(encoding="utf-8")
 
 
-def test_ci_calls_the_test_command_of_the_readme():
-    assert "make test\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+def test_ci_calls_both_commands_of_the_readme():
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "\nmake run\n" in script
+    assert "\nmake test\n" in script
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "make run\n" in readme
     assert "make test\n" in readme

@@ -6,6 +6,7 @@ from conftest import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils import benchmark
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import wanda
@@ -208,10 +209,20 @@ def test_a_transposed_layer_stays_dense(gpu):
 # Time -------------------------------------------------------------------------------------------------------------------
 
 
-def test_each_product_is_timed_by_itself():
-    small, large = torch.randn(8, 8), torch.randn(600, 600)
-    found = sparse24.time_products({"small": lambda: small @ small, "large": lambda: large @ large}, seconds=0.01)
-    assert 0 < found["small"] < found["large"]
+def test_each_product_is_timed_by_itself(monkeypatch):
+    """On a clock that moves only when a product is computed."""
+    now, timer = 0.0, benchmark.Timer
+
+    def taking(seconds):
+        def product():
+            nonlocal now
+            now += seconds
+
+        return product
+
+    monkeypatch.setattr(benchmark, "Timer", lambda *arguments, **o: timer(*arguments, **o, timer=lambda: now))
+    found = sparse24.time_products({"small": taking(0.001), "large": taking(0.003)}, seconds=0.01)
+    assert found == pytest.approx({"small": 0.001, "large": 0.003})
 
 
 def test_the_products_timed_are_those_given():
