@@ -2,7 +2,6 @@
 
 import os
 from contextlib import contextmanager
-from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 os.environ["WANDA_STRICT"] = "1"  # here and in notebook kernels: a claim that does not hold is an error
@@ -18,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 VOCABULARY = 97
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(wrapper=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Long tests start first, so that all workers end together. The other tests of a file stay in one worker.
 
@@ -31,7 +30,8 @@ def pytest_collection_modifyitems(items):
         if "smollm2" in item.fixturenames:
             item.add_marker(pytest.mark.xdist_group("smollm2"))
         elif item.get_closest_marker("long") is None:
-            item.add_marker(pytest.mark.xdist_group(Path(item.fspath).stem))
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    return (yield)
 
 
 def tiny(config_class=LlamaConfig, seed=0, **options):
