@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 # One worker per core, each with one thread; at most four, to keep memory below 8 GB.
-PYTEST = WANDA_STRICT=1 $(BIN)/pytest -p no:nbval -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+PYTEST = WANDA_STRICT=1 $(BIN)/pytest -p no:nbval -n logical --maxprocesses 4
 FILES =
 
 .DEFAULT_GOAL := help

@@ -34,14 +34,19 @@ def main_job(record):
 
 def _protocol(record):
     calibration, evaluation = protocol.CALIBRATION, protocol.EVALUATION
+    replicates = {row["row"]: list(row["replicates"].values()) for row in record["rows"]}
+    settings = min(map(len, replicates.values()))
+    apart = {row: max(values) / min(values) - 1 for row, values in replicates.items()}
+    moved_most = apart.pop("sparsegpt 2:4")
+    moved = max(apart.values())
     return (
         f"Perplexity on {evaluation['windows']} windows of {evaluation['length']:,} tokens of Wikipedia (no overlap, no BOS); "
         f"calibration: {calibration['source']}, {calibration['samples']} windows of {calibration['length']} tokens, seed "
         f"{calibration['seed']}. Model: {protocol.MODEL}. A forward pass is one of the dense model over the calibration "
         f"windows; `make run` takes about {record['forwards']:.0f} of them ({record['seconds'] / 60:.1f} minutes on "
-        f"{record['threads']} cores of {record['machine']['processor']}). Each figure is the median over "
-        f"{len(record['rows'][0]['replicates'])} settings of kernels and threads; sources: [rows](results/main_job.json), "
-        "[speed](results/speed.json)."
+        f"{record['threads']} cores of {record['machine']['processor']}). Each figure is the median of "
+        f"runs under {settings} or more settings of kernels and threads, which are at most {moved:.1%} apart, and for "
+        f"SparseGPT at 2:4 {moved_most:.1%}. Sources: [rows](results/main_job.json), [speed](results/speed.json)."
     )
 
 

@@ -17,21 +17,30 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 VOCABULARY = 97
 
 
-@pytest.hookimpl(wrapper=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Long tests start first, so that all workers end together. The other tests of a file stay in one worker.
-
-    So do all tests on the real model: it is loaded once.
-    """
+    """Long tests start first, so that all workers end together."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
-    for item in items:
-        if item.get_closest_marker("xdist_group"):
-            continue
-        if "smollm2" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("smollm2"))
-        elif item.get_closest_marker("long") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    return (yield)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Deal tests out to workers by group. (`--dist loadgroup` of pytest-xdist 3.8 has no effect with pytest 9.2.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group(nodeid)
+
+    config.option.loadscopereorder = False  # keep the order of collection
+    return ByGroup(config, log)
+
+
+def group(nodeid):
+    """What one worker takes at once: the run of a notebook, all tests on the real model, or the other tests of a file."""
+    file, _, name = nodeid.partition("::")
+    if name.startswith(("test_it_runs_to_the_end", "test_its_committed_outputs")):
+        return nodeid
+    return "real model" if file.endswith(("test_models.py", "test_real.py", "test_text.py")) else file
 
 
 def tiny(config_class=LlamaConfig, seed=0, **options):

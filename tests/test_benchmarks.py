@@ -8,6 +8,8 @@ import torch
 
 from benchmarks import gpu, memory
 
+pytestmark = pytest.mark.long
+
 
 def test_the_gpu_benchmark_runs_dry_on_a_cpu(tmp_path, capsys):
     sizes = [

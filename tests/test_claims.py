@@ -71,7 +71,7 @@ def test_under_other_parameters_nothing_is_compared(monkeypatch, capsys, paramet
     line, summary = capsys.readouterr().out.splitlines()
     assert line == f"06.1  here {claims.short(value)}; in the text 2.08, with other parameters: {TEXT}"
     changed = ", ".join(name for name in RECORDED["parameters"] if name in parameters)
-    assert summary == f"1 claims not compared: {changed} differ from the committed notebook's"
+    assert summary == f"1 claims not compared: {changed} differ from the text's"
 
 
 def test_a_parameter_that_is_gone_is_another_parameter():

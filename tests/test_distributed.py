@@ -17,7 +17,7 @@ from test_cli import CALIBRATION, write_model_and_text
 
 from wanda import cli, distributed
 
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("distributed")]
+pytestmark = pytest.mark.long
 TESTS = Path(__file__).resolve().parent
 PATIENCE = 240  # seconds, generous: a hang would last until the limit of the collectives, an hour
 

@@ -5,6 +5,8 @@ from conftest import tiny
 
 from wanda.course import footprint
 
+pytestmark = pytest.mark.long
+
 needs_linux = pytest.mark.skipif(not footprint.CLEAR.is_file(), reason="only Linux tells a process its peak memory")
 
 

@@ -13,6 +13,8 @@ import wanda
 from benchmarks import peer_worker, peers
 from wanda.comparison import restoring
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def job(model, calibration, tmp_path):

@@ -16,6 +16,7 @@ import wanda
 from wanda.models import prepare
 from wanda.zeroshot import PAPER_TASKS, SKILLS, _manager, tasks_folder
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parent.parent
 
 
