@@ -4,6 +4,9 @@ import pytest
 
 import wanda
 from wanda.comparison import compare, settings
+from wanda.course import protocol
+from wanda.course import results as recorded
+from wanda.provenance import tokens_sha256
 
 pytestmark = pytest.mark.long
 
@@ -35,3 +38,13 @@ def test_every_method_reaches_its_sparsity(results):
 
 def test_the_weights_are_given_back(results, smollm2):
     assert wanda.sparsity(smollm2[0]) < 1e-3
+
+
+def test_the_protocol_is_the_data_that_it_names(smollm2):
+    _, tokenizer = smollm2
+    windows, tokens = protocol.calibration(tokenizer), protocol.evaluation(tokenizer)
+    assert windows.shape == (protocol.CALIBRATION["samples"], protocol.CALIBRATION["length"])
+    assert tokens.numel() == protocol.EVALUATION["windows"] * protocol.EVALUATION["length"]
+    found = {"calibration": tokens_sha256(windows), "evaluation": tokens_sha256(tokens)}
+    assert found == protocol.DATA_SHA256
+    assert recorded.load("main_job")["data_sha256"] == found

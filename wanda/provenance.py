@@ -32,10 +32,13 @@ def provenance(**data):
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
         "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
-        "data_sha256": {
-            name: hashlib.sha256(tokens.long().numpy().tobytes()).hexdigest() for name, tokens in data.items()
-        },
+        "data_sha256": {name: tokens_sha256(tokens) for name, tokens in data.items()},
     }
+
+
+def tokens_sha256(tokens):
+    """The hash of a tensor of token ids, as int64 in order. Hexadecimal."""
+    return hashlib.sha256(tokens.long().numpy().tobytes()).hexdigest()
 
 
 def _processor():

@@ -3,9 +3,9 @@
 A model has one perplexity under it. `benchmarks/quality.py`, `make run` and the notebooks take their windows from here.
 """
 
-import hashlib
-
 import wanda
+
+from ..provenance import tokens_sha256
 
 CALIBRATION = {"source": "news", "samples": 32, "length": 512, "seed": 0}  # see `wanda.calibration_set`
 EVALUATION = {"source": "wikipedia", "windows": 10, "length": 1024}  # the first windows, without overlap or BOS
@@ -24,11 +24,6 @@ def weights(model_name):
     return MODEL if model_name == "smollm2" else model_name
 
 
-def sha256(tokens):
-    """The hash of a tensor of token ids, as int64 in order. Hexadecimal."""
-    return hashlib.sha256(tokens.long().numpy().tobytes()).hexdigest()
-
-
 def show(calibration=None, tokens=None, length=None):
     """Print what a notebook calibrates on and judges by, with hashes, and whether it is the course's protocol.
 
@@ -39,11 +34,11 @@ def show(calibration=None, tokens=None, length=None):
     """
     own = True
     if calibration is not None:
-        digest = sha256(calibration)
+        digest = tokens_sha256(calibration)
         own = digest == DATA_SHA256["calibration"]
         print(f"calibration: {calibration.shape[0]} windows of {calibration.shape[1]:,} tokens, sha256 {digest[:8]}")
     if tokens is not None:
-        digest = sha256(tokens)
+        digest = tokens_sha256(tokens)
         own = own and digest == DATA_SHA256["evaluation"] and length == EVALUATION["length"]
         print(f"evaluation:  {tokens.numel():,} tokens in windows of {length:,}, sha256 {digest[:8]}")
     print("This is the course's protocol." if own else "Not the course's protocol: compare within this notebook only.")
