@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 
 SUM = torch.float64
-PANEL = 512  # columns of the Hessian computed at once; only panels on and right of the diagonal are
+PANEL = 128  # columns of the Hessian computed at once; only panels on and right of the diagonal are
 
 
 class InputNorm:
