@@ -21,11 +21,20 @@ class InputNorm:
         self.tokens = 0
         self.sum_of_squares = _zeros(width, device=device)  # [in]
 
+    @staticmethod
+    def contribution(inputs):
+        """What a batch of inputs [tokens, in] adds to the sum: yields a tensor [in], float32."""
+        yield inputs.float().square().sum(dim=0)
+
     def add(self, inputs):
         """Take in a batch of inputs [tokens, in]."""
-        inputs = inputs.float()
-        self.sum_of_squares += inputs.square().sum(dim=0)
-        self.tokens += len(inputs)
+        self.take(self.contribution(inputs), len(inputs))
+
+    def take(self, contribution, tokens):
+        """Take in a batch of so many tokens by its `contribution`, which may come from another thread."""
+        for squares in contribution:
+            self.sum_of_squares += squares
+        self.tokens += tokens
 
     def merge(self, other):
         """Add what another accumulator saw: the result is that of one accumulator over both parts."""
@@ -53,17 +62,29 @@ class Hessian:
         self.tokens = 0
         self.upper = _zeros(width, width, device=device)  # [in, in], lower panels unused
 
-    def add(self, inputs):
-        """Take in a batch of inputs [tokens, in]."""
+    @staticmethod
+    def contribution(inputs):
+        """What a batch of inputs [tokens, in] adds to the sum: yields panels [PANEL, in - start], float32, from the top."""
         # TF32 keeps 10 bits after the leading one, as many as float16 and more than bfloat16: such inputs lose nothing.
         exact = inputs.dtype in (torch.float16, torch.bfloat16)
         inputs = inputs.float()
-        with tf32(exact) if inputs.is_cuda else nullcontext():
-            for start in range(0, inputs.shape[1], PANEL):
-                panel = slice(start, start + PANEL)
+        for start in range(0, inputs.shape[1], PANEL):
+            with tf32(exact) if inputs.is_cuda else nullcontext():
                 # H is symmetric: what lies left of the diagonal panel is known already.
-                self.upper[panel, start:] += inputs[:, panel].T @ inputs[:, start:]
-        self.tokens += len(inputs)
+                panel = inputs[:, start : start + PANEL].T @ inputs[:, start:]
+            yield panel
+
+    def add(self, inputs):
+        """Take in a batch of inputs [tokens, in]."""
+        self.take(self.contribution(inputs), len(inputs))
+
+    def take(self, contribution, tokens):
+        """Take in a batch of so many tokens by its `contribution`, which may come from another thread."""
+        start = 0
+        for panel in contribution:
+            self.upper[start : start + len(panel), start:] += panel
+            start += len(panel)
+        self.tokens += tokens
 
     def merge(self, other):
         """Add what another accumulator saw: the result is that of one accumulator over both parts."""

@@ -1,7 +1,8 @@
 """One pass of the calibration data through one block, gathering statistics of what its linear layers read."""
 
-import copy
 import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 
@@ -15,7 +16,8 @@ def collect(block, hidden, calls, masks, statistic, outputs=None, threads=1):
     """Replay a block on every batch and accumulate a statistic of each layer's input over all non-padding tokens.
 
     Layers that are handed the same tensor (q, k and v; gate and up) share one `LayerInputs`: it is computed once.
-    Where several processes work together, each brings its own batches and all get what the batches of all say.
+    Batches are added up in their order, however many are replayed at once, so that the sums are the same to the last bit.
+    Where several processes work together, each brings its own batches and all get the sums over the batches of all.
     The pass ends as soon as the last layer has been reached, unless the outputs are wanted.
 
     Args:
@@ -23,36 +25,22 @@ def collect(block, hidden, calls, masks, statistic, outputs=None, threads=1):
         masks: per batch, None or a bool tensor [batch, length], True for tokens.
         statistic: `InputNorm` or `Hessian`.
         outputs: a list, or what has `append` like one, for the block's outputs [batch, length, hidden]; None: not wanted.
-        threads: how many batches to replay at once. Each thread has sums of its own; with several, all batches are taken
-            out of the iterables at the beginning.
+        threads: how many batches to replay at once.
 
     Returns: dict from layer name to `LayerInputs`.
 
     Raises: RuntimeError naming the layer if it saw NaN or infinity, or if padding cannot be told from tokens.
     """
-    readers = []
-    here = threading.local()  # each thread has a reader; a hook is called in the thread whose batch it is
-
-    def replay_one(numbered_batch):
-        number, (states, call, mask) = numbered_batch
-        if not hasattr(here, "reader"):
-            here.reader = _Reader(block, statistic, to_the_end=outputs is not None)
-            readers.append(here.reader)
-        return here.reader.replay(number, states, call, mask)
-
-    def hook(name):
-        return lambda module, args: here.reader.read(name, args[0])
-
-    handles = [layer.module.register_forward_pre_hook(hook(layer.name)) for layer in block.layers]
-    try:
-        for output in each(replay_one, enumerate(zip(hidden, calls, masks, strict=True)), threads):
+    inputs = {}
+    reader = _Reader(block, statistic, inputs, to_the_end=outputs is not None)
+    with reader.hooks():
+        batches = enumerate(zip(hidden, calls, masks, strict=True))
+        for number, (readings, output) in enumerate(each(reader, batches, threads)):
+            for reading in readings:
+                _take(inputs, number, reading, statistic)
             if outputs is not None:
                 outputs.append(output)
-            del output
-    finally:
-        for handle in handles:
-            handle.remove()
-    inputs = _merged(block.layers, [reader.inputs for reader in readers])
+            del readings, output  # free them before the next batch is computed
     inputs = add_up(block.layers, inputs, statistic)  # before the check, so that every process raises or none
     finite = [torch.isfinite(seen.statistic.norm()).all() for seen in inputs.values()]
     for name, is_finite in zip(inputs, read_together(finite), strict=True):
@@ -63,73 +51,99 @@ def collect(block, hidden, calls, masks, statistic, outputs=None, threads=1):
     return inputs
 
 
-class _Reader:
-    """Accumulates what the layers of a block read, over the batches that one thread replays.
+@dataclass(frozen=True)
+class _Reading:
+    """What one layer read in one batch.
 
     Attributes:
-        inputs: dict from layer name to `LayerInputs`.
+        layer: its name.
+        same_as: the layer that was handed the same tensor just before, or None.
+        contribution: list of tensors, see `InputNorm.contribution`.
+        tokens: how many non-padding tokens there were.
+        sample: those of the first window [tokens, in]; None where the layer has one from an earlier batch.
     """
 
-    def __init__(self, block, statistic, to_the_end):
-        self.block, self.statistic, self.to_the_end = block, statistic, to_the_end
-        self.inputs, self.fired = {}, {layer.name: 0 for layer in block.layers}
-        self.once_each = False  # known after the first batch: then the rest of a pass can be left out
+    layer: str
+    same_as: str | None
+    contribution: list
+    tokens: int
+    sample: torch.Tensor | None
 
-    def replay(self, number, states, call, mask):
-        """Run the block on a batch. Returns its outputs; None where the pass was ended early."""
-        self.number, self.remaining = number, len(self.block.layers)
-        self.current = (None, None)  # the last tensor seen in this pass, and where it went
+
+class _Batch:
+    """The state of one replay: what has been read so far, and where the tokens are among the positions."""
+
+    def __init__(self, mask, device):
+        self.readings = []
+        self.tensor = None  # that the last layer was handed
         self.positions, self.kept = 0, None
-        if mask is not None:  # where the tokens are: found once per batch, since a GPU is waited for
+        if mask is not None:  # found once per batch: it forces a GPU sync
             self.positions = mask.numel()
-            self.kept = mask.reshape(-1).nonzero().squeeze(1).to(device_of(self.block))
+            self.kept = mask.reshape(-1).nonzero().squeeze(1).to(device)
+
+
+class _Reader:
+    """Replays a block on a batch and notes what its layers read. Several threads may do so at once."""
+
+    def __init__(self, block, statistic, known, to_the_end):
+        self.block, self.statistic, self.to_the_end = block, statistic, to_the_end
+        self.known = known  # layers that have been read already: only the others need a sample
+        self.once_each = False  # set by the first batch: then the rest of a pass can be left out
+        self.here = threading.local()  # a hook is called in the thread whose batch it is
+
+    @contextmanager
+    def hooks(self):
+        """Have each layer of the block tell what it reads, for the time of a `with`."""
+        handles = [layer.module.register_forward_pre_hook(self._hook(layer.name)) for layer in self.block.layers]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def __call__(self, numbered_batch):
+        """Replay a batch. Returns (list of `_Reading`, outputs): the latter None where they are not wanted."""
+        number, (states, call, mask) = numbered_batch
+        batch, output = _Batch(mask, device_of(self.block)), None
+        self.here.batch = batch
         try:
             output = replay(self.block, states, call)
         except Stop:
-            return None
+            pass
         finally:
-            self.current = (None, None)  # or it would be in memory as long as this reader
-        self.once_each = all(count == 1 for count in self.fired.values())
-        return output
+            self.here.batch = None
+        if number == 0:
+            read = sorted(reading.layer for reading in batch.readings)
+            self.once_each = read == sorted(layer.name for layer in self.block.layers)
+        return batch.readings, output if self.to_the_end else None
 
-    def read(self, name, tensor):
-        """Take in what a layer is about to read."""
-        self.fired[name] += 1
-        if tensor is self.current[0] and self.inputs.setdefault(name, self.current[1]) is self.current[1]:
-            pass  # counted already, for another layer
+    def _hook(self, name):
+        return lambda module, args: self._read(name, args[0])
+
+    def _read(self, name, tensor):
+        batch = self.here.batch
+        if tensor is batch.tensor:
+            last = batch.readings[-1]
+            reading = _Reading(name, last.layer, last.contribution, last.tokens, None)
         else:
-            tokens = _tokens(tensor, self.positions, self.kept, name)  # [tokens, in]
-            if name not in self.inputs:
-                sample = tokens[: tensor.shape[-2]].clone()  # a view would keep the whole batch in memory
-                self.inputs[name] = LayerInputs(self.statistic(tokens.shape[1], tokens.device), sample, self.number)
-            self.inputs[name].statistic.add(tokens)
-            self.current = (tensor, self.inputs[name])
-        self.remaining -= 1
-        if self.once_each and self.remaining == 0 and not self.to_the_end:
+            tokens = _tokens(tensor, batch.positions, batch.kept, name)  # [tokens, in]
+            sample = None if name in self.known else tokens[: tensor.shape[-2]].clone()  # a view would keep the batch
+            reading = _Reading(name, None, list(self.statistic.contribution(tokens)), len(tokens), sample)
+            batch.tensor = tensor
+        batch.readings.append(reading)
+        if self.once_each and len(batch.readings) == len(self.block.layers) and not self.to_the_end:
             raise Stop
 
 
-def _merged(layers, parts):
-    """What several threads accumulated, as one would have: layers share one `LayerInputs` where they do in every thread.
-
-    Args: parts: per thread, a dict from layer name to `LayerInputs`; a layer may be missing where no token reached it.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    totals, merged = {}, {}
-    for layer in layers:
-        found = [part.get(layer.name) for part in parts]
-        if not any(found):
-            continue
-        shared = tuple(map(id, found))
-        if shared not in totals:
-            earliest, *others = sorted(filter(None, found), key=lambda inputs: inputs.first)
-            total = copy.deepcopy(earliest.statistic)  # a copy: other layers may need it too
-            for other in others:
-                total.merge(other.statistic)
-            totals[shared] = LayerInputs(total, earliest.sample, earliest.first)
-        merged[layer.name] = totals[shared]
-    return merged
+def _take(inputs, number, reading, statistic):
+    """Add what a layer read in a batch of that number to `inputs`, a dict from layer name to `LayerInputs`."""
+    shared = inputs.get(reading.same_as)
+    if shared is not None and inputs.setdefault(reading.layer, shared) is shared:
+        return  # counted already, for another layer
+    if reading.layer not in inputs:
+        sample = reading.sample
+        inputs[reading.layer] = LayerInputs(statistic(sample.shape[1], sample.device), sample, number)
+    inputs[reading.layer].statistic.take(reading.contribution, reading.tokens)
 
 
 def read_together(numbers):

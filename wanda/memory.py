@@ -61,7 +61,8 @@ def memory_needed(source, tokens=0, *, hessians=False, skip=(), revision=None, t
     widest = max(inputs for layers in runs for _, inputs in layers)
     threads = threads_on_cpu() if threads is None else threads
     activations = threads * tokens * (itemsize * (widths + 4 * hidden) + 8 * widest + 8 * hidden)
-    # Sums and factors in float64, as if no two layers shared their input; then the factorisation's copies.
+    # Sums and factors in float64, as if no two layers shared their input; then the factorisation's copies. While sums are
+    # taken there are no factors, and the batches' products in float32 (half of a matrix each) take less than those would.
     squares = max(sum(inputs**2 for _, inputs in layers) for layers in shapes)
     matrices = 16 * squares + 40 * widest**2 if hessians else 0
     total = max(embeddings + block, block + layer + matrices, 2 * block) + activations

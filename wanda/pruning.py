@@ -140,8 +140,7 @@ def prune_block(block, hidden, calls, masks, rule, sparsities, clock, outputs=No
     Returns: list of `LayerReport`.
     """
     with clock("statistics"):
-        # Norms are small; a Hessian for each thread would take much memory.
-        inputs = collect(block, hidden, calls, masks, rule.statistic, outputs, 1 if rule.repairs else threads)
+        inputs = collect(block, hidden, calls, masks, rule.statistic, outputs, threads)
     with clock("select"):
         return _prune_layers(block.layers, inputs, rule, sparsities) if block.layers else []
 
