@@ -19,7 +19,7 @@ help:  ## list the targets
 
 run: .venv/ready  ## the main job: prune a real model three ways; table, page, figure and JSON in build/
 	@echo "Seven rows: the dense model, and three methods at 50 % and at 2:4. Each is kept in build/ as soon as it is measured."
-	$(BIN)/python -m wanda.course.main_job --out build
+	$(BIN)/python -m wanda_course.main_job --out build
 
 test: .venv/ready  ## style and tests, without the slow ones; a part: make test FILES="tests/test_masks.py"
 	$(BIN)/ruff check .
@@ -33,7 +33,7 @@ lab: .venv/ready  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 notebooks: .venv/ready  ## execute every notebook in place, in order
-	$(BIN)/python -m wanda.course.execute all --in-place
+	$(BIN)/python -m wanda_course.execute all --in-place
 
 bench: .venv/ready  ## the time of each method over the time of a dense forward pass
 	$(BIN)/python -m benchmarks.speed
@@ -47,10 +47,10 @@ results: .venv/ready  ## measure what is missing in results/ (hours, from nothin
 	$(BIN)/python -m benchmarks.readme
 
 publish: .venv/ready  ## say where the repository lives, in every file that names it: REPO=owner/name
-	$(BIN)/python -m wanda.course.publish '$(REPO)'
+	$(BIN)/python -m wanda_course.publish '$(REPO)'
 
 colab-rehearsal: .venv/ready  ## play Colab here: a fresh environment, notebooks 00 and 04 alone in an empty folder
-	$(BIN)/python tests/colab_rehearsal.py
+	$(BIN)/python tests/notebooks/colab_rehearsal.py
 
 clean:  ## remove what was built (not the cache of fetched files)
 	rm -rf .venv build

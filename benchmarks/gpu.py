@@ -20,9 +20,9 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 import wanda
-from wanda.assets import replacing
-from wanda.blocks import find_blocks
-from wanda.provenance import provenance
+from wanda.layers import find_blocks
+from wanda.sources.download import replacing
+from wanda.tools.provenance import provenance
 
 RUNS = {
     "magnitude": {"method": "magnitude"},
@@ -195,7 +195,7 @@ def main(arguments=None):
     """Run the command line."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if "--speed" in arguments:
-        from .speed24 import main as speed  # which takes its model from here
+        from benchmarks.speed24 import main as speed  # which takes its model from here
 
         return speed([argument for argument in arguments if argument != "--speed"])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -5,7 +5,7 @@
 Each way has a process of its own. Memory counts from where the imports are done. The process prunes a tiny model first:
 what it takes then is the libraries' (code, thread pools, modules that transformers imports when they are needed), whatever
 the model, and stays. What the model itself takes comes on top of that, and is held against the formula of
-`wanda.memory.memory_needed`. The model is written block by block, and compared tensor by tensor. Needs Linux, and a disk
+`wanda.memory_needed`. The model is written block by block, and compared tensor by tensor. Needs Linux, and a disk
 with room for three models.
 """
 
@@ -20,12 +20,12 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 import wanda
-from wanda.assets import replacing
-from wanda.blocks import threads_on_cpu
-from wanda.checkpoint import read, stored_tensors, write_index, write_shard
-from wanda.course import fingerprint
-from wanda.memory import memory_needed
-from wanda.provenance import provenance
+from wanda.devices.cpu_threads import threads_on_cpu
+from wanda.sources.download import replacing
+from wanda.streaming.memory import memory_needed
+from wanda.streaming.safetensors_files import read, stored_tensors, write_index, write_shard
+from wanda.tools.provenance import provenance
+from wanda_course import fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")

@@ -24,11 +24,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import wanda
-from wanda.assets import replacing
-from wanda.blocks import find_blocks
-from wanda.comparison import restoring
-from wanda.course import fingerprint
-from wanda.provenance import provenance
+from wanda.layers import find_blocks
+from wanda.sources.download import replacing
+from wanda.tools.compare import restoring
+from wanda.tools.provenance import provenance
+from wanda_course import fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKER = Path(__file__).with_name("peer_worker.py")

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from wanda.assets import replacing
-from wanda.course import execute, fingerprint, replicates, results
+from wanda.sources.download import replacing
+from wanda_course import execute, fingerprint, replicates, results
 
 ROOT = Path(__file__).resolve().parent.parent
 MARGIN = 0.003  # of a row's perplexity, on either side of its replicates
@@ -51,7 +51,7 @@ KEPT = (
 def rows(setting):
     """Run the main job under a setting. Returns its record."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "wanda.course.main_job", "--out", folder]
+        command = [sys.executable, "-m", "wanda_course.main_job", "--out", folder]
         subprocess.run(command, check=True, cwd=ROOT, env=os.environ | SETTINGS[setting] | {"WANDA_STRICT": "0"})
         return json.loads((Path(folder) / "benchmark.json").read_text(encoding="utf-8"))
 

@@ -22,11 +22,11 @@ from filelock import FileLock
 from tqdm import tqdm
 
 import wanda
-from wanda.assets import replacing
-from wanda.comparison import restoring
-from wanda.course import fingerprint, protocol
-from wanda.evaluation import window_losses
-from wanda.provenance import provenance
+from wanda.sources.download import replacing
+from wanda.tools.compare import restoring
+from wanda.tools.perplexity import window_losses
+from wanda.tools.provenance import provenance
+from wanda_course import fingerprint, protocol
 
 METHODS = ("magnitude", "wanda", "sparsegpt")
 OUT = Path(__file__).resolve().parent.parent / "results" / "quality.json"

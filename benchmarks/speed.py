@@ -17,11 +17,11 @@ import pandas
 import torch
 
 import wanda
-from wanda.assets import replacing
-from wanda.comparison import restoring
-from wanda.course import fingerprint, protocol
-from wanda.course.main_job import forward_seconds
-from wanda.provenance import provenance
+from wanda.sources.download import replacing
+from wanda.tools.compare import restoring
+from wanda.tools.provenance import provenance
+from wanda_course import fingerprint, protocol
+from wanda_course.main_job import forward_seconds
 
 RUNS = {
     "magnitude": {"method": "magnitude"},

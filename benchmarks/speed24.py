@@ -17,11 +17,10 @@ from torch.nn.functional import linear
 from transformers import DynamicCache
 
 import wanda
-from wanda.assets import replacing
-from wanda.provenance import provenance
-from wanda.sparse24 import convert, time_products
-
-from .gpu import random_model
+from benchmarks.gpu import random_model
+from wanda.sources.download import replacing
+from wanda.tools.provenance import provenance
+from wanda.tools.sparse24 import convert, time_products
 
 GIB = 2**30
 COPIES = 8  # of each shape: so many that they do not stay in a GPU's cache

@@ -40,7 +40,7 @@ def group(nodeid):
     file, _, name = nodeid.partition("::")
     if name.startswith(("test_it_runs_to_the_end", "test_its_committed_outputs")):
         return nodeid
-    return "real model" if file.endswith(("test_models.py", "test_real.py", "test_text.py")) else file
+    return "real model" if file.endswith(("test_models.py", "test_protocol.py", "test_text.py")) else file
 
 
 def tiny(config_class=LlamaConfig, seed=0, **options):
@@ -94,8 +94,8 @@ def smollm2():
 def four_blocks(tmp_path_factory):
     """The folder of a random model of four blocks that has the default model's tokenizer; made once for all workers."""
     import wanda
-    from wanda.assets import replacing
-    from wanda.models import prepare
+    from wanda.sources.download import replacing
+    from wanda.sources.models import prepare
 
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:

@@ -13,7 +13,8 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
 import wanda
-from wanda import cli, streaming
+from wanda import cli
+from wanda.streaming import run as streaming
 
 WORDS = ["[unk]", *(f"w{number}" for number in range(1, 97))]
 
@@ -74,7 +75,7 @@ def test_prune_from_file_to_file_and_again_after_an_interruption(folder, capsys,
     options = ("prune", "model", *CALIBRATION, "--pattern", "2:4")
     assert run(folder, *options, "--out", "out") == 0
     whole = capsys.readouterr().out
-    original, calls = streaming.prune_block, []
+    original, calls = streaming.collect, []
 
     def interrupted(block, *arguments):
         calls.append(block.name)
@@ -82,7 +83,7 @@ def test_prune_from_file_to_file_and_again_after_an_interruption(folder, capsys,
             raise KeyboardInterrupt
         return original(block, *arguments)
 
-    monkeypatch.setattr(streaming, "prune_block", interrupted)
+    monkeypatch.setattr(streaming, "collect", interrupted)
     streamed = folder / "streamed"
     assert run(folder, *options, "--stream", "--out", str(streamed)) == 130
     assert run(folder, *options, "--stream", "--sparsity", "0.1", "--method", "magnitude", "--out", str(streamed)) == 2
@@ -185,7 +186,7 @@ def test_help_teaches(capsys):
 
 
 def test_provenance_names_machine_versions_command_and_data():
-    from wanda.provenance import provenance
+    from wanda.tools.provenance import provenance
 
     first, again, other = (provenance(data=torch.tensor(ids)) for ids in ([1, 2], [1, 2], [2, 1]))
     assert first["data_sha256"] == again["data_sha256"] != other["data_sha256"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import wanda
-from wanda import selection
+from wanda.devices import selection
 from wanda.masks import GROUPS
 
 # Few distinct values, so that ties, zeros and equal rows are the rule; infinities are allowed.

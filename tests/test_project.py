@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 TEXTS = [
     path
@@ -15,6 +17,7 @@ TEXTS = [
         "*.txt",
         "Makefile",
         "wanda/**/*.py",
+        "wanda_course/**/*.py",
         "benchmarks/*.py",
         "notebooks/*.ipynb",
         "data/*.toml",
@@ -74,13 +77,20 @@ def test_the_example_in_the_readme_runs(tmp_path):
     assert (tmp_path / "smollm2-half" / "model.safetensors").is_file()
 
 
-def test_links_of_the_readme_resolve():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#]+)\)", readme):
-        assert target.startswith("https://") or (ROOT / target).exists(), target
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *ROOT.glob("*.md"), *ROOT.glob("docs/*.md")], ids=lambda p: p.name
+)
+def test_links_resolve(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
 
 
-def test_the_table_of_the_readme_is_drawn_from_the_results():
+def test_the_tables_of_the_readme_are_drawn_from_the_results_and_the_notebooks(tmp_path):
     from benchmarks import readme
 
-    assert readme.table() in (ROOT / "README.md").read_text(encoding="utf-8"), "run python -m benchmarks.readme"
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.table() in text, "run python -m benchmarks.readme"
+    assert readme.course() in text, "run python -m benchmarks.readme"
+    readme.figure(tmp_path / "figure.svg")
+    for name in readme.NAMES.values():
+        assert f">{name}<" in (readme.FIGURE).read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from conftest import VOCABULARY, tiny
 
 import wanda
 from wanda import pruning
-from wanda.blocks import find_blocks
+from wanda.layers import find_blocks
 from wanda.sparsegpt import repair
 
 
@@ -175,9 +175,9 @@ def test_batches_of_any_size_give_the_same_masks(model, calibration):
 
 def test_the_statistic_of_a_shared_input_is_computed_once(model, calibration, monkeypatch):
     made = []
-    original = wanda.activations.InputNorm.__init__
+    original = wanda.statistics.InputNorm.__init__
     monkeypatch.setattr(
-        wanda.activations.InputNorm, "__init__", lambda self, *a, **k: (made.append(a), original(self, *a, **k))[1]
+        wanda.statistics.InputNorm, "__init__", lambda self, *a, **k: (made.append(a), original(self, *a, **k))[1]
     )
     monkeypatch.setattr(pruning, "threads_for", lambda module, batches: 1)  # each thread makes its own
     wanda.prune(model, calibration, progress=False)
@@ -272,10 +272,25 @@ def untouched(model, error, match, *arguments, **options):
         ({"batch_size": 0}, ValueError, "batch_size.*0"),
         ({"method": lambda weight, norm: weight[0]}, ValueError, r"shape \(32, 32\) for model\.layers\.0.*\(32,\)"),
         ({"method": lambda weight, norm: weight * float("nan")}, ValueError, r"NaN scores for model\.layers\.0"),
+        ({"method": lambda w, n: w if w.shape[1] == 32 else w[0]}, ValueError, r"\(32, 64\) for .*mlp\.down_proj"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_before_anything_changes(model, calibration, options, error, message):
     untouched(model, error, message, calibration, **options)
+
+
+def test_a_score_that_fails_on_the_way_is_no_value_error(model, calibration):
+    """ValueError means that no weight has changed; here the first block is pruned already."""
+    calls = []
+
+    def score(weight, norm):
+        calls.append(weight)
+        return weight * (float("nan") if len(calls) > 15 else norm)
+
+    before = weights(model)
+    with pytest.raises(RuntimeError, match=r"NaN scores for model\.layers\.1.*load the model again"):
+        wanda.prune(model, calibration, method=score, progress=False)
+    assert any(not torch.equal(weight, before[name]) for name, weight in weights(model).items())
 
 
 @pytest.mark.parametrize(

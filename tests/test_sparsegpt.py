@@ -4,10 +4,10 @@ import pytest
 import reference
 import torch
 
-from wanda.activations import Hessian, InputNorm
 from wanda.masks import prune_mask
 from wanda.scores import magnitude, wanda
 from wanda.sparsegpt import inverse_factor, repair, sparsegpt
+from wanda.statistics import Hessian, InputNorm
 
 
 def problem(outputs=6, width=24, tokens=200, seed=0):

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import torch
 
-from . import distributed
-from .assets import fetch, sources
-from .comparison import compare, settings
-from .evaluation import perplexity
-from .journal import check_target
+from .devices import distributed
 from .masks import GROUPS, check_sparsity, parse_pattern
-from .models import BUNDLED, load, prepare, save
+from .options import METHODS, UPDATES, make_options, resolve_sparsity
 from .pruning import prune
-from .rules import METHODS, UPDATES, make_rule, resolve_sparsity
-from .skeleton import find_folder
-from .streaming import prune_checkpoint
-from .text import calibration_set, eval_tokens
+from .sources.download import fetch, sources
+from .sources.models import BUNDLED, load, prepare, save
+from .sources.text import calibration_set, eval_tokens
+from .streaming.empty_model import find_folder
+from .streaming.resume import check_target
+from .streaming.run import prune_checkpoint
+from .tools.compare import compare, settings
+from .tools.perplexity import perplexity
 
 EPILOG = """examples:
   wanda fetch                                                   get the default model and the texts, ahead of time
@@ -179,16 +179,17 @@ def _evaluation(tokenizer, options):
 
 def _prune(options):
     # All that can be told before minutes of work.
-    rule = make_rule(options.method, options.pattern, options.group, options.update, options.propagate)
+    names = ("method", "sparsity", "pattern", "group", "update", "propagate")
+    checked = make_options(**{name: getattr(options, name) for name in names})
     resolve_sparsity([], options.sparsity, options.pattern)
     if options.stream:
-        return _prune_in_stream(options, rule)
+        return _prune_in_stream(options, checked)
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise ValueError(f"--out {options.out} exists already and is not an empty folder")
 
     with distributed.process_group(options.device) as options.device:
         model, tokenizer = _load(options)
-        calibration = _calibration(tokenizer, options) if rule.needs_data else None
+        calibration = _calibration(tokenizer, options) if checked.needs_data else None
         report = prune(model, calibration, **_settings(options), progress=distributed.rank() == 0)
         if distributed.rank() == 0:
             save(model, tokenizer, options.out)
@@ -201,7 +202,7 @@ def _settings(options):
     return {name: getattr(options, name) for name in names}
 
 
-def _prune_in_stream(options, rule):
+def _prune_in_stream(options, checked):
     from transformers import AutoTokenizer
 
     if options.dtype != "auto" or options.device == "auto":
@@ -210,7 +211,7 @@ def _prune_in_stream(options, rule):
         )
     check_target(options.out)
     folder = find_folder(options.model, options.revision)
-    calibration = _calibration(AutoTokenizer.from_pretrained(folder), options) if rule.needs_data else None
+    calibration = _calibration(AutoTokenizer.from_pretrained(folder), options) if checked.needs_data else None
     print(prune_checkpoint(folder, options.out, calibration, device=options.device, **_settings(options)))
     print(f"saved to {options.out}")
 

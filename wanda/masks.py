@@ -9,7 +9,7 @@ import re
 import numpy as np
 import torch
 
-from .selection import smallest
+from .devices.selection import smallest
 
 GROUPS = ("output", "layer", "input")
 

@@ -5,20 +5,21 @@ its outputs are computed anew for the next block (Wanda, section 3).
 """
 
 import time
+from dataclasses import dataclass
 
 import torch
 from tqdm.auto import tqdm
 
-from . import distributed
-from .batches import calibration_batches
-from .blocks import capture, evaluating, find_blocks, replay, threads_for
-from .clocks import Clock, Watch
-from .collecting import collect, read_together
-from .masks import check_width
+from .calibration import calibration_batches
+from .collect import collect, read_together
+from .devices import distributed
+from .devices.cpu_threads import each, threads_for
+from .devices.offload import StatesOn, check_free, visiting
+from .devices.timing import Clock, Watch
+from .layers import find_blocks
+from .options import Options, make_options
+from .replay import capture, evaluating, replay
 from .report import LayerReport, PruneReport
-from .rules import make_rule, resolve_sparsity
-from .threads import each
-from .visiting import Homecoming, check_free, visiting
 
 
 def prune(
@@ -44,7 +45,7 @@ def prune(
             `input_ids` and `attention_mask`; padding never counts. Magnitude can do without; given it all the same,
             it measures the layers' errors on the first batch.
         method: "magnitude", "wanda", "sparsegpt", or a function (weight [out, in], input_norm [in]) -> score [out, in]
-            whose smallest scores are pruned.
+            whose smallest scores are pruned. It is first tried on each shape of weight, with norms of 1.
         sparsity: fraction to remove, in [0, 1); or a dict or function from a layer's name to one. A dict's keys may be
             patterns like those of `skip`; the first that matches counts.
         pattern: None, or "N:M": at most N non-zeros are kept in each M consecutive inputs. Then it sets the sparsity.
@@ -70,38 +71,32 @@ def prune(
 
     Raises:
         ValueError, TypeError: something given is not allowed; nothing has been changed.
-        RuntimeError: NaN or infinite activations, or a Hessian without factor, naming the layer. Blocks before it are
-            pruned already: load the model again.
+        RuntimeError: NaN or infinite activations, a Hessian without factor, or NaN scores, naming the layer. Blocks
+            before it are pruned already: load the model again.
     """
-    rule = make_rule(method, pattern, group, update, propagate)
+    options = make_options(method, sparsity, pattern, group, update, propagate)
     blocks = find_blocks(model, skip)
-    layers = [layer for block in blocks for layer in block.layers]
-    sparsities = resolve_sparsity([layer.name for layer in layers], sparsity, pattern)
-    check_weights(layers, pattern)
+    check_weights([layer for block in blocks for layer in block.layers])
     if device is not None:
         check_free(blocks, device)
-    batches = []
-    if rule.needs_data or calibration is not None:
-        batches = calibration_batches(model, calibration, batch_size, device)
-        if distributed.size() > 1:
-            distributed.check_same("calibration data", distributed.digest(batches))
-        # Without a need for data, one batch is enough to measure the layers' errors.
-        batches = distributed.share(batches) if rule.needs_data else batches[:1]
-    masks = [batch["attention_mask"].bool() if "attention_mask" in batch else None for batch in batches]
+    plan = make_plan(model, blocks, options, calibration, batch_size, device)
 
-    report = PruneReport(rule.describe(sparsity))
-    clock = Clock(report.phases, {layer.weight.device for layer in layers} | {torch.device(device or "cpu")})
+    report = PruneReport(options.description)
+    clock = Clock(report.phases, {layer.weight.device for layer in plan.layers} | {torch.device(device or "cpu")})
     began = time.perf_counter()
     with evaluating(model), torch.no_grad():
         with clock("capture"):
-            hidden, calls = capture(model, blocks, batches)
-        for index, block in enumerate(tqdm(blocks, desc=rule.name, unit="block", disable=not progress)):
+            hidden, calls = capture(model, blocks, plan.batches)
+        for index, block in enumerate(tqdm(blocks, desc=options.name, unit="block", disable=not progress)):
             dense = propagate == "dense"
             with visiting(block.module, device) as home:
-                outputs, threads = Homecoming(home), threads_for(block.module, batches)
-                report.layers += prune_block(
-                    block, hidden, calls[index], masks, rule, sparsities, clock, outputs if dense else None, threads
-                )
+                outputs, threads = StatesOn(home), threads_for(block.module, plan.batches)
+                with clock("statistics"):
+                    kept = outputs if dense else None
+                    inputs = collect(block, hidden, calls[index], plan.masks, options.statistic, kept, threads)
+                with clock("select"):
+                    report.layers += prune_layers(block.layers, inputs, plan.options)
+                del inputs  # free the statistics before the next pass
                 if distributed.size() > 1:
                     sums = read_together([distributed.checksum(layer.weight) for layer in block.layers])
                     distributed.check_same(f"weights after pruning {block.name}", sums)
@@ -113,8 +108,49 @@ def prune(
     return report
 
 
-def check_weights(layers, pattern):
-    """What can be known to go wrong with the weights, before any is changed."""
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do, checked before anything is changed.
+
+    Attributes:
+        blocks: list of `Block`.
+        options: `Options` with a sparsity for each layer.
+        batches: list of dicts for the model's forward: this process's share; empty without calibration data.
+    """
+
+    blocks: list
+    options: Options
+    batches: list
+
+    @property
+    def layers(self):
+        """All layers to prune, in order."""
+        return [layer for block in self.blocks for layer in block.layers]
+
+    @property
+    def masks(self):
+        """Per batch, None or a bool tensor [batch, length], True for tokens."""
+        return [batch["attention_mask"].bool() if "attention_mask" in batch else None for batch in self.batches]
+
+
+def make_plan(model, blocks, options, calibration, batch_size, device):
+    """Check options and calibration data against a model, which may be without weights. Returns a `Plan`.
+
+    Raises: ValueError or TypeError: something given is not allowed.
+    """
+    options = options.for_layers([layer for block in blocks for layer in block.layers])
+    batches = []
+    if options.needs_data or calibration is not None:
+        batches = calibration_batches(model, calibration, batch_size, device)
+        if distributed.size() > 1:
+            distributed.check_same("calibration data", distributed.digest(batches))
+        # Without a need for data, one batch is enough to measure the layers' errors.
+        batches = distributed.share(batches) if options.needs_data else batches[:1]
+    return Plan(blocks, options, batches)
+
+
+def check_weights(layers):
+    """Raise ValueError for weights that are not in memory or not finite, before any is changed."""
     finite = []
     for layer in layers:
         if layer.weight.is_meta:
@@ -122,59 +158,49 @@ def check_weights(layers, pattern):
                 f"{layer.name} has no weights in memory (meta device, offloaded?); load the model without offloading, "
                 "or use wanda.prune_checkpoint, which needs room for one block only"
             )
-        if pattern is not None:
-            check_width(layer.weight.shape[1], pattern, layer.name)
         finite.append(torch.isfinite(layer.weight).all())
     for layer, is_finite in zip(layers, read_together(finite), strict=True):
         if not is_finite:
             raise ValueError(f"{layer.name} has NaN or infinite weights")
 
 
-def prune_block(block, hidden, calls, masks, rule, sparsities, clock, outputs=None, threads=1):
-    """Take the statistics of a dense block and prune its layers in place.
+def prune_layers(layers, inputs, options):
+    """Prune the layers of a block in place.
 
     Args:
-        hidden, calls, masks, outputs, threads: as in `collect`.
-        rule: a `Rule`. sparsities: dict from layer names to floats. clock: a `Clock`.
+        layers: list of `Linear`. inputs: dict from layer names to `LayerInputs`, as `collect` returns it.
+        options: `Options` with a sparsity for each layer.
 
     Returns: list of `LayerReport`.
     """
-    with clock("statistics"):
-        inputs = collect(block, hidden, calls, masks, rule.statistic, outputs, threads)
-    with clock("select"):
-        return _prune_layers(block.layers, inputs, rule, sparsities) if block.layers else []
-
-
-def _prune_layers(layers, inputs, rule, sparsities):
-    """Prune the layers of a block in place. Returns their `LayerReport`s."""
-    watch, numbers = Watch(layers[0].weight.device), []
+    if not layers:
+        return []
+    watch, zeros, errors = Watch(layers[0].weight.device), [], []
     for layer in layers:
-        numbers += _prune_layer(layer, inputs.get(layer.name), rule, sparsities[layer.name])
+        before = layer.weight.float()  # [out, in]
+        after = options.apply(layer.name, before, inputs.get(layer.name))
+        errors.append(_relative_error(before, after, inputs.get(layer.name)))
+        if after is not before:
+            layer.replace(after)
+        entries = layer.weight.numel()
+        zeros.append((entries - torch.count_nonzero(layer.weight)) / entries)  # counted in integers
         watch.lap()
-    numbers = read_together(numbers)
-    reports = []
-    for layer, zeros, error, seconds in zip(layers, numbers[::2], numbers[1::2], watch.laps(), strict=True):
-        error = error if layer.name in inputs else None
-        reports.append(LayerReport(layer.name, tuple(layer.weight.shape), zeros, error, seconds))
-    return reports
+    numbers = read_together(zeros + errors)  # one GPU sync for all
+    zeros, errors = numbers[: len(layers)], numbers[len(layers) :]
+    return [
+        LayerReport(layer.name, tuple(layer.weight.shape), zero, error if layer.name in inputs else None, seconds)
+        for layer, zero, error, seconds in zip(layers, zeros, errors, watch.laps(), strict=True)
+    ]
 
 
-def _prune_layer(layer, inputs, rule, sparsity):
-    """Prune one `Linear` in place by a `Rule`. Returns its fraction of zeros and its relative error (0 without inputs),
-    as float32 tensors, which a GPU may still have to compute."""
-    before = layer.weight.float()  # [out, in]
-    after = rule.apply(layer.name, before, inputs, sparsity)
-    error = before.new_zeros(())
-    if inputs is not None:
-        sample = inputs.sample.float()  # [tokens, in]
-        size = torch.linalg.vector_norm(sample @ before.T)
-        change = torch.linalg.vector_norm(sample @ (before - after).T)
-        error = torch.where(size > 0, change / size, 0.0)
-    if after.data_ptr() != before.data_ptr():
-        layer.replace(after)
-    entries = layer.weight.numel()
-    zeros = (entries - torch.count_nonzero(layer.weight)) / entries  # counted in integers
-    return zeros, error
+def _relative_error(before, after, inputs):
+    """||X (W - W')T|| / ||X WT|| over the sample of `LayerInputs`, a tensor without dimensions; 0 without inputs."""
+    if inputs is None:
+        return before.new_zeros(())
+    sample = inputs.sample.float()  # [tokens, in]
+    size = torch.linalg.vector_norm(sample @ before.T)
+    change = torch.linalg.vector_norm(sample @ (before - after).T)
+    return torch.where(size > 0, change / size, 0.0)
 
 
 def _renewed(block, hidden, calls, threads):

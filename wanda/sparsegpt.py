@@ -48,7 +48,7 @@ def precision(device):
     """The dtype in which SparseGPT computes on a device.
 
     A rounding error in one column moves every column after it, and then the mask. In float64 neither the size of a panel nor
-    the kernel shows in the float32 result, and it takes about the same time. What is left is the rounding of the
+    the kernel shows in the float32 result, and it takes about the same time. What remains is the rounding of the
     activations that the Hessian is made of. GPUs stay at float32: there float64 may be many times slower, and Apple's have
     none.
     """

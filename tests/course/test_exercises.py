@@ -1,0 +1,258 @@
+"""Every checker accepts the solution, knows a stub, and names the idea behind each wrong answer."""
+
+import dataclasses
+import functools
+import inspect
+import re
+
+import pytest
+import torch
+
+from wanda_course.exercises import checker
+from wanda_course.exercises.types import Exercise, Misconception
+
+EVERY = list(checker.EXERCISES.values())
+WRONG = [(exercise, misconception) for exercise in EVERY for misconception in exercise.misconceptions]
+KNOWN = {exercise.solution for exercise in EVERY} | {misconception.function for _, misconception in WRONG}
+
+
+def keys(exercise):
+    return exercise.key
+
+
+def double(numbers, factor):
+    return numbers * factor
+
+
+TOY = Exercise(
+    key="99.1",
+    title="a toy",
+    cases=lambda generator: [
+        (torch.tensor([1.0, 2.0]), 2.0),
+        (torch.tensor([-1.0, 0.5]), 3.0),
+        (torch.randn(40, generator=generator), 2.0),
+    ],
+    solution=double,
+    misconceptions=[
+        Misconception(lambda numbers, factor: numbers + factor, "you added"),
+        Misconception(lambda numbers, factor: numbers @ torch.ones(3), "you multiplied by three ones"),
+    ],
+    hints=("think twice", "times factor"),
+)
+
+
+@functools.cache
+def cases(make):
+    """The cases that `check` has an exercise make, made once: it clones them before every use."""
+    return make(torch.Generator().manual_seed(0))
+
+
+def keeping_cases(exercise):
+    return dataclasses.replace(exercise, cases=lambda generator: cases(exercise.cases))
+
+
+QUICK = {exercise.key: keeping_cases(exercise) for exercise in EVERY} | {TOY.key: TOY}
+run, outcomes = checker._run, {}
+
+
+def remembering_run(function, case):
+    """Run a learner's function each time, but solutions and misconceptions only once for each case."""
+    if function not in KNOWN:
+        return run(function, case)
+    if (function, id(case)) not in outcomes:
+        outcomes[function, id(case)] = run(function, case)
+    return outcomes[function, id(case)]
+
+
+@pytest.fixture
+def say(capsys, monkeypatch):
+    """Check a function against an exercise, by default the toy, and return what is printed, on one line."""
+    monkeypatch.setattr(checker, "EXERCISES", dict(QUICK))
+    monkeypatch.setattr(checker, "_run", remembering_run)
+
+    def verdict(function, key=TOY.key):
+        assert checker.check(key, lambda *arguments: function(*arguments)) is None  # a learner's own, not a known one
+        return " ".join(capsys.readouterr().out.split())
+
+    return verdict
+
+
+# Every exercise ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("notebook", ["01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11"])
+def test_each_notebook_has_three_exercises_numbered_in_order(notebook):
+    found = [exercise.key for exercise in EVERY if exercise.key.startswith(f"{notebook}.")]
+    assert found == [f"{notebook}.{number}" for number in range(1, len(found) + 1)]
+    assert len(found) >= 3
+
+
+def test_no_key_is_used_twice():
+    assert len(checker.EXERCISES) == sum(len(module.EXERCISES) for module in checker.SETS)
+
+
+@pytest.mark.parametrize("exercise", EVERY, ids=keys)
+def test_the_solution_is_right(exercise, say):
+    assert say(exercise.solution, exercise.key).startswith(f"✔ {exercise.key} {exercise.title}")
+
+
+@pytest.mark.parametrize("exercise", EVERY, ids=keys)
+def test_an_untouched_stub_is_not_attempted(exercise, say):
+    def stub(*arguments):
+        raise NotImplementedError
+
+    for untouched in (stub, lambda *arguments: None, lambda *arguments: ...):
+        assert say(untouched, exercise.key) == f"{exercise.key} not attempted yet"
+
+
+@pytest.mark.parametrize("exercise", EVERY, ids=keys)
+def test_there_are_three_misconceptions_each_with_its_own_diagnosis(exercise):
+    diagnoses = {misconception.diagnosis for misconception in exercise.misconceptions}
+    assert len(diagnoses) == len(exercise.misconceptions) >= 3
+    assert all(len(diagnosis) > 20 for diagnosis in diagnoses)
+
+
+@pytest.mark.parametrize(("exercise", "wrong"), WRONG, ids=[f"{e.key} {m.function.__name__}" for e, m in WRONG])
+def test_each_misconception_gets_its_own_diagnosis(exercise, wrong, say):
+    assert say(wrong.function, exercise.key) == f"✘ {exercise.key}: {' '.join(wrong.diagnosis.split())}"
+
+
+@pytest.mark.parametrize("exercise", EVERY, ids=keys)
+def test_an_answer_of_the_wrong_kind_is_named(exercise, say):
+    said = say(lambda *arguments: "an answer", exercise.key)
+    assert "on case 1 of" in said
+    assert "'an answer' (str)" in said
+
+
+def test_hooks_that_are_left_behind_are_noticed(say):
+    def forgetful(block, batches, masks):
+        for layer in block:
+            layer.register_forward_pre_hook(lambda layer, args: None)
+        return checker.EXERCISES["04.1"].solution(block, batches, masks)
+
+    assert "leaves hooks behind in 'block'" in say(forgetful, "04.1")
+
+
+@pytest.mark.parametrize("exercise", EVERY, ids=keys)
+def test_the_cases_are_the_same_every_time_and_do_not_touch_the_global_generator(exercise):
+    state = torch.get_rng_state()
+    first, second = (exercise.cases(torch.Generator().manual_seed(0)) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len(first) == len(second) >= 2
+    for one, other in zip(first, second, strict=True):
+        assert len(one) == len(inspect.signature(exercise.solution).parameters)
+        assert all(map(checker._unchanged, one, other))
+
+
+@pytest.mark.parametrize("exercise", EVERY, ids=keys)
+def test_there_are_two_hints_and_a_solution_to_read(exercise, capsys):
+    for level in (1, 2):
+        checker.hint(exercise.key, level)
+        assert capsys.readouterr().out.startswith(f"{exercise.key} hint {level} of 2: ")
+    checker.solution(exercise.key)
+    source = capsys.readouterr().out
+    assert source.startswith("def ")
+    compile(source, exercise.key, "exec")
+
+
+# The machinery, on a toy ------------------------------------------------------------------------------------------------
+
+
+def test_a_right_answer_counts_as_tensor_of_any_precision(say):
+    assert say(double) == "✔ 99.1 a toy: right on all 3 cases"
+    assert say(lambda numbers, factor: numbers.double() * factor).startswith("✔")
+
+
+def test_an_exception_names_the_case_and_the_error(say):
+    def fails_on_the_second(numbers, factor):
+        if factor == 3:
+            raise KeyError("nothing here")
+        return numbers * factor
+
+    said = say(fails_on_the_second)
+    assert said.startswith("✘ 99.1: on case 2 of 3 your function raises KeyError: 'nothing here'")
+    assert "numbers = [-1. , 0.5] factor = 3.0" in said
+
+
+def test_a_stub_that_raises_only_later_is_an_exception_not_a_stub(say):
+    def unfinished(numbers, factor):
+        if factor == 3:
+            raise NotImplementedError
+        return numbers * factor
+
+    assert "on case 2 of 3 your function raises NotImplementedError" in say(unfinished)
+
+
+def test_an_exception_that_a_misconception_raises_too_gets_its_diagnosis(say):
+    assert say(lambda numbers, factor: numbers @ torch.ones(3)) == "✘ 99.1: you multiplied by three ones"
+
+
+def test_a_wrong_shape_is_named(say):
+    assert "a tensor of shape [1, 2]; a tensor of shape [2] is wanted" in say(lambda n, f: (n * f)[None])
+    assert "a single float; a tensor of shape [2] is wanted" in say(lambda n, f: 1.0)
+
+
+def test_a_wrong_dtype_is_named(say):
+    assert "dtype bool; float32 is wanted" in say(lambda n, f: n > f)
+
+
+def test_nothing_returned_later_is_named(say):
+    assert "on case 2 of 3 your function returns None (NoneType)" in say(lambda n, f: n * f if f == 2 else None)
+
+
+def test_a_wrong_value_is_shown_with_the_right_one(say):
+    assert "returns [3., 6.] but this is right: [2., 4.] The case was numbers = [1., 2.]" in say(lambda n, f: 3 * n)
+    said = say(lambda n, f: n * f if len(n) == 2 else n * f + (torch.arange(40) == 7))
+    assert "on case 3 of 3" in said
+    assert re.search(r"at \[7\], where .* is right; 1 of 40 entries differ", said)
+
+
+def test_what_is_shown_of_a_case_is_true_to_it(say, monkeypatch):
+    """A weight of 1e-6 must not be printed as a zero, a list not as a tuple, and a model not with all its parts."""
+    cases = [([torch.tensor([0.0, 1e-6, 0.5])], torch.nn.Linear(2, 2))]
+    shown = Exercise("99.3", "shown", lambda g: cases, lambda weights, model: torch.tensor([1]), [], ())
+    monkeypatch.setitem(checker.EXERCISES, shown.key, shown)
+    assert say(lambda w, m: torch.tensor([2]), "99.3").endswith("weights = [[0, 1e-06, 0.5]] model = a Linear")
+
+
+def test_a_function_that_changes_its_input_is_told_so_though_its_values_are_right(say):
+    assert "changes its argument 'numbers' in place" in say(lambda numbers, factor: numbers.mul_(factor))
+    assert say(double).startswith("✔")  # and nobody else sees the change
+
+
+def test_numbers_are_right_as_floats_or_tensors_and_tuples_are_compared_by_item(say, monkeypatch):
+    pair = Exercise("99.2", "a pair", lambda g: [(3,), (5,)], lambda n: (n / 2, n), [], ())
+    monkeypatch.setitem(checker.EXERCISES, pair.key, pair)
+    assert say(lambda n: (torch.tensor(n / 2), n), "99.2").startswith("✔")
+    assert say(lambda n: [n / 2, n], "99.2").startswith("✔")
+    assert "but this is right: 3 (item 1 of the tuple)" in say(lambda n: (n / 2, n + 1), "99.2")
+    assert "dtype float64; int64 is wanted (item 1 of the tuple)" in say(lambda n: (n / 2, float(n)), "99.2")
+    assert "returns a list or tuple of 3; a list or tuple of 2 is wanted" in say(lambda n: (n, n, n), "99.2")
+
+
+def test_an_unknown_key_and_a_result_instead_of_a_function_are_errors():
+    for ask in (
+        lambda: checker.check("77.1", double),
+        lambda: checker.hint("77.1"),
+        lambda: checker.solution(""),
+    ):
+        with pytest.raises(ValueError, match=r"there is no exercise .*03\.1"):
+            ask()
+    with pytest.raises(TypeError, match="without brackets"):
+        checker.check("03.1", torch.ones(3))
+
+
+def test_hints_come_one_after_the_other(say, capsys):
+    said = []
+    for level in (None, None, None, 1):
+        checker.hint("99.1", level)
+        said.append(capsys.readouterr().out.strip())
+    first, second = "99.1 hint 1 of 2: think twice", "99.1 hint 2 of 2: times factor"
+    assert said == [first, second, second, first]
+    with pytest.raises(ValueError, match="hints 1 to 2"):
+        checker.hint("99.1", 3)
+
+
+def test_the_solution_is_its_source(say, capsys):
+    checker.solution("99.1")
+    assert capsys.readouterr().out == "def double(numbers, factor):\n    return numbers * factor\n"

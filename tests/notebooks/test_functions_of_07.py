@@ -1,0 +1,57 @@
+"""What notebook 07 builds in cells, the module owns: the two give the same results."""
+
+import pytest
+import torch
+from cells import cell_function, scores
+
+import wanda
+from wanda.tools.sparse24 import pack
+from wanda_course.exercises.set_07 import bits_per_weight, expected_speedup
+
+REAL_SPEED = "07_real_speed"
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.4])
+@pytest.mark.parametrize(("outputs", "width"), [(1, 4), (3, 8), (5, 20)])
+def test_packing_by_hand_in_notebook_07_is_that_of_the_module(outputs, width, zeros):
+    weight = scores(outputs, width)
+    weight = weight.masked_fill(wanda.prune_mask(weight.abs(), pattern="2:4"), 0)
+    weight[:, torch.rand(width, generator=torch.Generator().manual_seed(0)) < zeros] = 0
+    known = {"sparse": weight, "pack": pack}
+    values, places = cell_function(REAL_SPEED, "pack_by_hand", **known)(weight)
+    packed, bits = pack(weight)
+    assert torch.equal(values, packed)
+    halves = (places[:, ::2] | places[:, 1::2] << 2).tolist()  # four bits for each group
+    assert [row[0] & 15 for row in bits.tolist()] == [row[0] for row in halves]
+    assert [row[0] >> 4 for row in bits.tolist()] == [row[1] if width > 4 else 0 for row in halves]
+
+
+@pytest.mark.parametrize(("keep", "size", "value"), [(2, 4, 16), (4, 8, 16), (2, 4, 8), (1, 4, 16), (16, 32, 16)])
+def test_the_bits_of_notebook_07_are_those_of_its_exercise(keep, size, value):
+    assert cell_function(REAL_SPEED, "n_m_bits")(keep, size, value) == bits_per_weight(keep, size, value)
+
+
+@pytest.mark.parametrize("count", [1, 20, 160, 4096])
+def test_the_estimate_of_notebook_07_is_that_of_its_exercise(count):
+    dense, sparse = cell_function(REAL_SPEED, "estimate")(count)
+    assert dense / sparse == pytest.approx(expected_speedup(count, 4096 * 4096, 2e12, 3e14))
+
+
+def test_a_bitmap_of_notebook_07_holds_the_weight():
+    weight = scores(6, 16).half()
+    weight[weight.abs() < 0.7] = 0
+    stored = cell_function(REAL_SPEED, "bitmap", pack=pack)(weight)
+    marked = (stored["bits"][:, None] >> torch.arange(8)) & 1
+    restored = torch.zeros(96, dtype=weight.dtype)
+    restored[marked.flatten().bool()] = stored["values"]
+    assert torch.equal(restored.reshape(6, 16), weight)
+
+
+def test_the_rows_of_notebook_07_hold_the_weight():
+    weight = scores(6, 16).half()
+    weight[weight.abs() < 0.7] = 0
+    stored = cell_function(REAL_SPEED, "csr", pack=pack)(weight)
+    found = torch.zeros_like(weight)
+    for row, (begin, end) in enumerate(zip(stored["rows"][:-1], stored["rows"][1:], strict=True)):
+        found[row, stored["columns"][begin:end].long()] = stored["values"][begin:end]
+    assert torch.equal(found, weight)

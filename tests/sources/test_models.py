@@ -1,0 +1,103 @@
+"""Loading and saving; the default model is an ordinary dense one."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import wanda
+from wanda.sources import models
+from wanda.sources.download import fetch
+from wanda.tools.compare import restoring
+
+
+def test_the_default_model(smollm2):
+    model, tokenizer = smollm2
+    assert model.dtype == torch.float32
+    assert not model.training
+    assert len(model.model.layers) == 30
+    assert tokenizer.decode(tokenizer("Wanda prunes models.").input_ids) == "Wanda prunes models."
+    assert wanda.sparsity(model) < 1e-3
+
+
+def test_a_gguf_file_is_an_ordinary_dense_model_afterwards(smollm2, tmp_path):
+    bundled, _ = smollm2
+    model, tokenizer = wanda.load(str(fetch("smollm2")))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), bundled.parameters(), strict=True))
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert "quantization_config" not in json.loads((tmp_path / "config.json").read_text())
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    ids = AutoTokenizer.from_pretrained(tmp_path)("The cat sat on the mat.", return_tensors="pt").input_ids
+    with torch.no_grad():
+        assert torch.equal(again(ids).logits, bundled(ids).logits)
+
+
+def test_pruned_saved_and_loaded_again_gives_the_same_logits(smollm2, tmp_path):
+    model, tokenizer = smollm2
+    ids = tokenizer("Pruning removes weights.", return_tensors="pt").input_ids
+    with restoring(model):
+        wanda.prune(model, method="magnitude", sparsity=0.3, progress=False)
+        wanda.save(model, tokenizer, tmp_path / "new" / "folder")
+        with torch.no_grad():
+            expected = model(ids).logits
+    again, tokenizer_again = wanda.load(str(tmp_path / "new" / "folder"))
+    with torch.no_grad():
+        assert torch.equal(again(ids).logits, expected)
+    assert wanda.sparsity(again) == pytest.approx(0.3, abs=1e-4)
+    assert tokenizer_again("Pruning").input_ids == tokenizer("Pruning").input_ids
+    half, _ = wanda.load(str(tmp_path / "new" / "folder"), dtype=torch.bfloat16)
+    assert half.dtype == torch.bfloat16
+
+
+def test_a_damaged_copy_of_the_default_model_is_made_anew(monkeypatch, tmp_path, model):
+    made = []
+
+    def stand_in(path, dtype):
+        made.append(path)
+        return model, None
+
+    monkeypatch.setenv("WANDA_CACHE", str(tmp_path))
+    monkeypatch.setattr(models, "fetch", lambda name: tmp_path / "file.gguf")
+    monkeypatch.setattr(models, "_load_gguf", stand_in)
+    folder = models.prepare()
+    assert models.prepare() == folder
+    assert len(made) == 1
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    models.prepare()
+    assert len(made) == 2
+    shutil.rmtree(folder)
+    models.prepare()
+    assert len(made) == 3
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", Path("/nowhere"), "folder/of/mine", "missing.gguf"])
+def test_what_is_not_there_is_said(name):
+    with pytest.raises(ValueError, match="there is no f"):
+        wanda.load(name)
+
+
+def test_a_hub_repository_that_cannot_be_reached_is_said():
+    with pytest.raises(ValueError, match="could not load 'someone/no-such-model'.*Hub"):
+        wanda.load("someone/no-such-model")  # the tests run with the hub client offline
+
+
+def test_hub_ids_go_to_the_hub_client_with_their_revision(monkeypatch, model):
+    asked = []
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: (asked.append((a, k)), model)[1])
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *a, **k: asked.append((a, k)))
+    wanda.load("someone/something", revision="abc", dtype=torch.float16, device="cuda")
+    assert asked == [
+        (("someone/something",), {"dtype": torch.float16, "device_map": "cuda", "revision": "abc"}),
+        (("someone/something",), {"revision": "abc"}),
+    ]
+
+
+def test_saving_to_a_file_is_refused(tmp_path, model):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="is a file"):
+        wanda.save(model, None, tmp_path / "file")

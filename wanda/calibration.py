@@ -1,0 +1,87 @@
+"""Calibration data as the walk needs it: a list of checked batches of token ids."""
+
+import inspect
+from collections.abc import Mapping
+
+import torch
+
+from .devices.distributed import size
+
+TOKENS = 16_384  # per forward pass on a GPU: enough to keep a large one busy, and its activations still small
+
+
+def calibration_batches(model, calibration, batch_size=1, device=None):
+    """Check calibration data against a model and cut it into batches.
+
+    Args:
+        calibration: LongTensor [samples, length], or an iterable of such tensors or of mappings with `input_ids`
+            [batch, length] and, where there is padding, `attention_mask` (1 = token, 0 = padding).
+        batch_size: windows per forward pass, for a tensor; mappings are taken as they are. "auto": see `windows_per_batch`.
+        device: where the blocks will run; None: where the model is.
+
+    Returns: list of dicts for the model's forward, on the device of its embedding. `attention_mask` is there only
+        where something is padded; positions then count tokens, not padding.
+
+    Raises:
+        TypeError, ValueError: no data, not integers, not a matrix, ids outside the vocabulary, windows longer than
+            the model's context, a mask of another shape or without any token.
+    """
+    if calibration is None or isinstance(calibration, (str, Mapping)):
+        raise TypeError(
+            "calibration must be a LongTensor [samples, length] or an iterable of batches, "
+            f"got {type(calibration).__name__}; wanda.calibration_set(tokenizer) makes one"
+        )
+    if batch_size != "auto" and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
+        raise ValueError(f"batch_size must be 'auto' or a whole number of at least 1, got {batch_size!r}")
+    parts = calibration
+    if isinstance(calibration, torch.Tensor) and calibration.ndim == 2 and len(calibration):
+        if batch_size == "auto":
+            batch_size = windows_per_batch(*calibration.shape, device or model.get_input_embeddings().weight.device)
+        parts = calibration.split(batch_size)
+    elif isinstance(calibration, torch.Tensor) and len(calibration):
+        parts = [calibration]  # invalid; the error names its shape
+    batches = [_batch(model, part if isinstance(part, Mapping) else {"input_ids": part}) for part in parts]
+    if not batches:
+        raise ValueError("calibration is empty; at least one window of tokens is needed")
+    return batches
+
+
+def windows_per_batch(samples, length, device):
+    """How many windows of a length to put in a batch: one on a CPU, where more are no faster; 16k tokens of them on a
+    GPU, but never so many that one of several processes gets none."""
+    if torch.device(device).type != "cuda":
+        return 1
+    return max(1, min(TOKENS // max(length, 1), samples // size()))
+
+
+def _batch(model, part):
+    ids, mask = part["input_ids"], part.get("attention_mask")
+    if not isinstance(ids, torch.Tensor) or ids.dtype not in (torch.int64, torch.int32):
+        raise TypeError(
+            f"calibration must hold token ids (int64 tensors), got {getattr(ids, 'dtype', type(ids).__name__)}"
+        )
+    if ids.ndim != 2 or not ids.numel():
+        raise ValueError(f"calibration batches must be [samples, length] and not empty, got shape {tuple(ids.shape)}")
+    embedding = model.get_input_embeddings()
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= embedding.num_embeddings:
+        raise ValueError(
+            f"calibration holds token ids from {low} to {high}, but the model's vocabulary is 0 to "
+            f"{embedding.num_embeddings - 1}; was it made with another model's tokenizer?"
+        )
+    context = getattr(model.config, "max_position_embeddings", None)
+    if context and ids.shape[1] > context:
+        raise ValueError(f"calibration windows are {ids.shape[1]} tokens long; the model's context is {context}")
+    device = "cpu" if embedding.weight.is_meta else embedding.weight.device  # weights that are still to come
+    batch = {"input_ids": ids.to(device)}
+    if mask is None:
+        return batch
+    if mask.shape != ids.shape:
+        raise ValueError(f"attention_mask has shape {tuple(mask.shape)}, input_ids {tuple(ids.shape)}; they must agree")
+    if not mask.any():
+        raise ValueError("a calibration batch is all padding: its attention_mask has no 1")
+    if not mask.all():
+        batch["attention_mask"] = mask.to(device)
+        if "position_ids" in inspect.signature(model.forward).parameters:
+            batch["position_ids"] = (mask.long().cumsum(dim=1) - 1).clamp(min=0).to(device)
+    return batch

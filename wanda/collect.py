@@ -1,0 +1,164 @@
+"""One pass of the calibration data through one block, gathering statistics of what its linear layers read."""
+
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from .devices.cpu_threads import each
+from .devices.distributed import add_up
+from .replay import Stop, device_of, replay
+from .statistics import LayerInputs
+
+
+def collect(block, hidden, calls, masks, statistic, outputs=None, threads=1):
+    """Replay a block on every batch and accumulate a statistic of each layer's input over all non-padding tokens.
+
+    Layers that are handed the same tensor (q, k and v; gate and up) share one `LayerInputs`: it is computed once.
+    Batches are added up in their order, however many are replayed at once, so that the sums are the same to the last bit.
+    Where several processes work together, each brings its own batches and all get the sums over the batches of all.
+    The pass ends as soon as the last layer has been reached, unless the outputs are wanted.
+
+    Args:
+        block: a `Block`. hidden, calls: as `capture` returns them for this block, one per batch; any iterables will do.
+        masks: per batch, None or a bool tensor [batch, length], True for tokens.
+        statistic: `InputNorm` or `Hessian`.
+        outputs: a list, or what has `append` like one, for the block's outputs [batch, length, hidden]; None: not wanted.
+        threads: how many batches to replay at once.
+
+    Returns: dict from layer name to `LayerInputs`.
+
+    Raises: RuntimeError naming the layer if it saw NaN or infinity, or if padding cannot be told from tokens.
+    """
+    inputs = {}
+    reader = _Reader(block, statistic, inputs, to_the_end=outputs is not None)
+    with reader.hooks():
+        batches = enumerate(zip(hidden, calls, masks, strict=True))
+        for number, (readings, output) in enumerate(each(reader, batches, threads)):
+            for reading in readings:
+                _take(inputs, number, reading, statistic)
+            if outputs is not None:
+                outputs.append(output)
+            del readings, output  # free them before the next batch is computed
+    inputs = add_up(block.layers, inputs, statistic)  # before the check, so that every process raises or none
+    finite = [torch.isfinite(seen.statistic.norm()).all() for seen in inputs.values()]
+    for name, is_finite in zip(inputs, read_together(finite), strict=True):
+        if not is_finite:
+            raise RuntimeError(f"{name} was given NaN or infinite inputs by the calibration data")
+    return inputs
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What one layer read in one batch.
+
+    Attributes:
+        layer: its name.
+        same_as: the layer that was handed the same tensor just before, or None.
+        contribution: list of tensors, see `InputNorm.contribution`.
+        tokens: how many non-padding tokens there were.
+        sample: those of the first window [tokens, in]; None where the layer has one from an earlier batch.
+    """
+
+    layer: str
+    same_as: str | None
+    contribution: list
+    tokens: int
+    sample: torch.Tensor | None
+
+
+class _Batch:
+    """The state of one replay: what has been read so far, and where the tokens are among the positions."""
+
+    def __init__(self, mask, device):
+        self.readings = []
+        self.tensor = None  # that the last layer was handed
+        self.positions, self.kept = 0, None
+        if mask is not None:  # found once per batch: it forces a GPU sync
+            self.positions = mask.numel()
+            self.kept = mask.reshape(-1).nonzero().squeeze(1).to(device)
+
+
+class _Reader:
+    """Replays a block on a batch and notes what its layers read. Several threads may do so at once."""
+
+    def __init__(self, block, statistic, known, to_the_end):
+        self.block, self.statistic, self.to_the_end = block, statistic, to_the_end
+        self.known = known  # layers that have been read already: only the others need a sample
+        self.once_each = False  # set by the first batch: then the rest of a pass can be left out
+        self.here = threading.local()  # a hook is called in the thread whose batch it is
+
+    @contextmanager
+    def hooks(self):
+        """Have each layer of the block tell what it reads, for the time of a `with`."""
+        handles = [layer.module.register_forward_pre_hook(self._hook(layer.name)) for layer in self.block.layers]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def __call__(self, numbered_batch):
+        """Replay a batch. Returns (list of `_Reading`, outputs): the latter None where they are not wanted."""
+        number, (states, call, mask) = numbered_batch
+        batch, output = _Batch(mask, device_of(self.block)), None
+        self.here.batch = batch
+        try:
+            output = replay(self.block, states, call)
+        except Stop:
+            pass
+        finally:
+            self.here.batch = None
+        if number == 0:
+            read = sorted(reading.layer for reading in batch.readings)
+            self.once_each = read == sorted(layer.name for layer in self.block.layers)
+        return batch.readings, output if self.to_the_end else None
+
+    def _hook(self, name):
+        return lambda module, args: self._read(name, args[0])
+
+    def _read(self, name, tensor):
+        batch = self.here.batch
+        if tensor is batch.tensor:
+            last = batch.readings[-1]
+            reading = _Reading(name, last.layer, last.contribution, last.tokens, None)
+        else:
+            tokens = _tokens(tensor, batch.positions, batch.kept, name)  # [tokens, in]
+            sample = (
+                None if name in self.known else tokens[: tensor.shape[-2]].clone()
+            )  # a view would keep the batch alive
+            reading = _Reading(name, None, list(self.statistic.contribution(tokens)), len(tokens), sample)
+            batch.tensor = tensor
+        batch.readings.append(reading)
+        if self.once_each and len(batch.readings) == len(self.block.layers) and not self.to_the_end:
+            raise Stop
+
+
+def _take(inputs, number, reading, statistic):
+    """Add what a layer read in a batch of that number to `inputs`, a dict from layer name to `LayerInputs`."""
+    shared = inputs.get(reading.same_as)
+    if shared is not None and inputs.setdefault(reading.layer, shared) is shared:
+        return  # counted already, for another layer
+    if reading.layer not in inputs:
+        sample = reading.sample
+        inputs[reading.layer] = LayerInputs(statistic(sample.shape[1], sample.device), sample, number)
+    inputs[reading.layer].statistic.take(reading.contribution, reading.tokens)
+
+
+def read_together(numbers):
+    """The values of 0-d tensors on any devices, with a single GPU sync."""
+    return torch.stack([number.to(numbers[0].device) for number in numbers]).tolist() if numbers else []
+
+
+def _tokens(tensor, positions, kept, name):
+    """The non-padding rows [tokens, in] of a layer's input [batch, length, in] or [batch * length, in]."""
+    rows = tensor.reshape(-1, tensor.shape[-1])
+    if kept is None:
+        return rows
+    if len(rows) != positions:
+        raise RuntimeError(
+            f"{name} read {len(rows)} rows of a batch of {positions} positions: padding cannot be told from tokens; "
+            "use calibration windows without padding"
+        )
+    return rows.index_select(0, kept.to(rows.device))

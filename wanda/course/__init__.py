@@ -1,1 +1,0 @@
-"""What only the notebooks need: figures, exercises, their environment and execution."""

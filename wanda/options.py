@@ -1,0 +1,202 @@
+"""How the layers are pruned: what `method`, `sparsity`, `pattern`, `group`, `update` and `propagate` mean, checked."""
+
+import warnings
+from dataclasses import dataclass, replace
+
+import torch
+
+from .layers import matches
+from .masks import check_group, check_sparsity, check_width, lowest, parse_pattern
+from .scores import SCORES, magnitude
+from .sparsegpt import inverse_factor, precision, repair
+from .statistics import Hessian, InputNorm
+
+METHODS = (*SCORES, "sparsegpt")
+UPDATES = ("obs", "obs-iterative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How the layers of a model are pruned: the arguments of `wanda.prune`, checked.
+
+    Attributes:
+        name: of the method, for people.
+        score: function (weight, input_norm) -> score; None where SparseGPT chooses the mask itself.
+        sparsity: as given; after `for_layers` a dict from layer names to floats.
+        pattern, group: as in `prune_mask`.
+        update: None, "obs" or "obs-iterative"; SparseGPT's repair is "obs" with a mask of its own.
+        propagate: "pruned" or "dense".
+        description: one line for people, such as "wanda 2:4" or "magnitude 50%, group layer".
+    """
+
+    name: str
+    score: object
+    sparsity: object
+    pattern: str | None
+    group: str
+    update: str | None
+    propagate: str
+    description: str
+
+    @property
+    def needs_data(self):
+        """Whether the layers' inputs matter at all."""
+        return self.score is not magnitude or self.update is not None
+
+    @property
+    def statistic(self):
+        """What has to be known of a layer's inputs: the class that accumulates it."""
+        return InputNorm if self.update is None else Hessian
+
+    def for_layers(self, layers):
+        """The same options with a sparsity for each of some `Linear`s.
+
+        Raises: ValueError or TypeError: a sparsity or a pattern that does not suit a layer, or a score function that fails
+            on the weights of a layer; which one, the message says.
+        """
+        for layer in layers if self.pattern is not None else ():
+            check_width(layer.weight.shape[1], self.pattern, layer.name)
+        self._try_score(layers)
+        return replace(self, sparsity=resolve_sparsity([layer.name for layer in layers], self.sparsity, self.pattern))
+
+    def apply(self, name, weight, inputs):
+        """The new weight [out, in] of the layer of that name, given its weight in float32 and `LayerInputs` (None: no data)."""
+        sparsity = self.sparsity[name]
+        if sparsity == 0 and self.pattern is None:
+            return weight
+        if inputs is None and self.needs_data:
+            warnings.warn(
+                f"{name} was never reached by the calibration data (an expert without tokens?); "
+                "it is pruned by magnitude",
+                stacklevel=2,
+            )
+            return weight.masked_fill(lowest(magnitude(weight), sparsity, self.pattern, "output"), 0)
+        norm = inputs.statistic.norm() if inputs is not None else None  # [in]
+        if self.update is None:
+            return weight.masked_fill(lowest(self._score(weight, norm, name), sparsity, self.pattern, self.group), 0)
+        mask, choice = None, {}
+        if self.update == "obs-iterative":
+            choice = {"price": lambda part, columns: self.score(part, norm[columns]), "group": self.group}
+        elif self.score is not None:
+            mask = lowest(self._score(weight, norm, name), sparsity, self.pattern, self.group)
+        if "factor" not in inputs.derived:  # the layers that read this input share it
+            hessian = inputs.statistic.matrix(precision(weight.device))
+            inputs.derived["factor"] = inverse_factor(hessian, layer=name)
+        return repair(weight, *inputs.derived["factor"], sparsity, self.pattern, mask, **choice)[0]
+
+    def _score(self, weight, norm, name):
+        score = self.score(weight, norm)
+        try:
+            self._check_score(score, weight, name)
+        except ValueError as error:  # by now, weights have changed
+            raise RuntimeError(f"{error}. The blocks before it are pruned already: load the model again") from error
+        return score
+
+    def _try_score(self, layers):
+        """Call a user's score function once for each shape of weight, with norms of 1, before anything is changed."""
+        if self.score is None or self.score in SCORES.values():
+            return
+        first = {}
+        for layer in layers:
+            first.setdefault(tuple(layer.weight.shape), layer)
+        for layer in first.values():
+            weight = torch.ones(layer.weight.shape) if layer.weight.is_meta else layer.weight.float()
+            self._check_score(self.score(weight, weight.new_ones(weight.shape[1])), weight, layer.name)
+
+    def _check_score(self, score, weight, name):
+        if self.score in SCORES.values():
+            return  # of finite weights and norms; a check would force a GPU sync
+        if not isinstance(score, torch.Tensor) or score.shape != weight.shape:
+            got = tuple(score.shape) if isinstance(score, torch.Tensor) else type(score).__name__
+            raise ValueError(
+                f"method {self.name!r} must return a score of shape {tuple(weight.shape)} for {name}, got {got}"
+            )
+        if torch.isnan(score).any():
+            raise ValueError(f"method {self.name!r} gave NaN scores for {name}")
+
+
+def make_options(method="wanda", sparsity=0.5, pattern=None, group=None, update=None, propagate="pruned"):
+    """Check the arguments of `wanda.prune` that say how a layer is pruned. Returns `Options`.
+
+    Raises: ValueError or TypeError saying what was given and what is allowed.
+    """
+    if not callable(method) and method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))} or a score function; got {method!r}")
+    if update not in (None, *UPDATES):
+        raise ValueError(f"update must be None, {' or '.join(map(repr, UPDATES))}; got {update!r}")
+    if propagate not in ("pruned", "dense"):
+        raise ValueError(f"propagate must be 'pruned' or 'dense', got {propagate!r}")
+    if pattern is not None:
+        parse_pattern(pattern)
+    if update == "obs-iterative" and callable(method):
+        raise ValueError(
+            "update='obs-iterative' scores a few columns at a time, and a score function may look at whole rows; "
+            "for a function of your own use update='obs'"
+        )
+    if method == "sparsegpt":
+        update = "obs"
+    if update is not None and propagate == "dense":
+        raise ValueError("propagate='dense' is for score methods; SparseGPT and updates need propagate='pruned'")
+    if method == "sparsegpt" and group is not None:
+        raise ValueError(
+            f"method='sparsegpt' compares weights within blocks of columns, group={group!r} does not apply; "
+            "for another group with the same repair use method='wanda', update='obs'"
+        )
+    score = method if callable(method) else SCORES.get(method)
+    usual = "layer" if score is magnitude and pattern is None else "output"
+    if group is not None:
+        check_group(group, pattern)
+    name = getattr(method, "__name__", type(method).__name__) if callable(method) else method
+    amount = pattern or (f"{sparsity:.0%}" if isinstance(sparsity, (int, float)) else "per layer")
+    description = f"{name} {amount}"
+    if group not in (None, usual):
+        description += f", group {group}"
+    if update is not None and method != "sparsegpt":
+        description += f", with the {'iterative ' * (update == 'obs-iterative')}OBS update"
+    return Options(
+        name=name,
+        score=score,
+        sparsity=sparsity,
+        pattern=pattern,
+        group=group or usual,
+        update=update,
+        propagate=propagate,
+        description=description,
+    )
+
+
+def resolve_sparsity(names, sparsity, pattern=None):
+    """The sparsity of each layer. Returns a dict name -> float.
+
+    Args:
+        names: of the layers to prune.
+        sparsity: a number, a dict from names or patterns (see `matches`) to numbers, or a function of the name.
+        pattern: "N:M" fixes the sparsity by itself; only a number is then accepted, and not used.
+
+    Raises: ValueError or TypeError naming the layer or the key.
+    """
+    per_layer = isinstance(sparsity, dict) or callable(sparsity)
+    if not per_layer:
+        check_sparsity(sparsity)
+        return dict.fromkeys(names, sparsity)
+    if pattern is not None:
+        raise ValueError(
+            f"pattern {pattern!r} fixes the sparsity of every layer; it cannot be joined with one per layer"
+        )
+    if callable(sparsity):
+        resolved = {name: sparsity(name) for name in names}
+    else:
+        for key in sparsity:
+            if not any(matches(name, key) for name in names):
+                raise ValueError(
+                    f"sparsity has a key {key!r} that matches no layer; layers are named like {names[0]!r}"
+                )
+        resolved = {}
+        for name in names:
+            found = [value for key, value in sparsity.items() if matches(name, key)]
+            if not found:
+                raise ValueError(f"sparsity is a dict without an entry for {name!r}; add one, or '*' for all others")
+            resolved[name] = found[0]
+    for name, value in resolved.items():
+        check_sparsity(value, f"sparsity of {name}")
+    return resolved

@@ -1,0 +1,135 @@
+"""Running the blocks of a model one at a time.
+
+`capture` records what each block is called with; `replay` runs one of them again on hidden states of our choosing, with
+exactly those arguments.
+"""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+
+class Stop(Exception):
+    """Raised by a hook to end a forward pass early."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of one block for one batch, except the hidden states, which come first."""
+
+    args: tuple
+    kwargs: dict
+
+
+def capture(model, blocks, batches, hidden=None):
+    """Record what each block is called with, at the cost of an embedding look-up and one block's forward.
+
+    The blocks are passed over: each records its own arguments (a sliding-window model gives different masks to
+    different layers) and hands its input on.
+
+    Args:
+        batches: list of dicts of what the model's forward takes: `input_ids` [batch, length], `attention_mask`, ...
+        hidden: what the first block's inputs are appended to; None: a new list.
+
+    Returns:
+        (hidden, calls): hidden[b] is the first block's input for batch b, [batch, length, hidden];
+        calls[i][b] is the `Call` of block i for batch b.
+    """
+    hidden, calls = [] if hidden is None else hidden, [[] for _ in blocks]
+    extras = []  # what a block returns besides the hidden states, for models whose blocks return a tuple
+
+    def recorder(index, original):
+        def forward(*args, **kwargs):
+            if index == 0 and not extras:
+                output = original(*args, **kwargs)
+                extras.append(output[1:] if isinstance(output, tuple) else None)
+            states, *args = args or (kwargs.pop("hidden_states"),)
+            call = Call(tuple(args), kwargs)
+            # Batches of one shape get equal masks and positions: keep one copy, not one per batch.
+            calls[index].append(_share(call, calls[index][-1]) if calls[index] else call)
+            if index == 0:
+                hidden.append(states)
+            if index == len(blocks) - 1:
+                raise Stop
+            return states if extras[0] is None else (states, *extras[0])
+
+        return forward
+
+    with _forwards_replaced([block.module for block in blocks], recorder):
+        for batch in batches:
+            try:
+                model(**batch, use_cache=False)
+            except Stop:
+                continue
+            raise RuntimeError(f"{type(model).__name__} never called its block {blocks[-1].name!r}")
+    return hidden, calls
+
+
+def replay(block, hidden, call):
+    """Run a block on hidden states [batch, length, hidden], on its own device, with the arguments it once received.
+
+    Returns the hidden states [batch, length, hidden] for the next block.
+    """
+    device = device_of(block)
+    args, kwargs = _move(call.args, device), _move(call.kwargs, device)
+    # From page-locked memory a GPU fetches for itself, and in its turn, while the program goes on.
+    hidden = hidden.to(device, non_blocking=device.type == "cuda")
+    output = block.module(hidden, *args, **kwargs)
+    return output[0] if isinstance(output, tuple) else output
+
+
+def device_of(block):
+    """The device that a block computes on."""
+    return next(block.module.parameters()).device
+
+
+@contextmanager
+def evaluating(model):
+    """Switch dropout off for the time of a `with`."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+@contextmanager
+def _forwards_replaced(modules, replacement):
+    """For the time of a `with`, give module i the forward `replacement(i, its own forward)`."""
+    own = [module.__dict__.get("forward") for module in modules]  # set where a library wrapped it (accelerate)
+    try:
+        for index, module in enumerate(modules):
+            module.forward = replacement(index, module.forward)
+        yield
+    finally:
+        for module, forward in zip(modules, own, strict=True):
+            if forward is None:
+                module.__dict__.pop("forward", None)
+            else:
+                module.forward = forward
+
+
+def _share(new, old):
+    """`new`, with each tensor that equals its counterpart in `old` replaced by that very tensor."""
+    if isinstance(new, torch.Tensor):
+        same = isinstance(old, torch.Tensor) and new.shape == old.shape and new.dtype == old.dtype
+        return old if same and torch.equal(new, old) else new
+    if isinstance(new, Call):
+        return Call(_share(new.args, old.args), _share(new.kwargs, old.kwargs))
+    if isinstance(new, dict) and isinstance(old, dict):
+        return {key: _share(value, old.get(key)) for key, value in new.items()}
+    if type(new) in (tuple, list) and type(old) is type(new) and len(new) == len(old):
+        return type(new)(map(_share, new, old))
+    return new
+
+
+def _move(value, device):
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: _move(item, device) for key, item in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(_move(item, device) for item in value)
+    return value

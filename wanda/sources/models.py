@@ -1,0 +1,105 @@
+"""Load a model from wherever it is, and save it so that everybody's `from_pretrained` opens it."""
+
+import json
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+
+from .download import cache_folder, fetch, replacing, sources
+
+BUNDLED = "smollm2"
+
+
+def load(name=BUNDLED, *, dtype="auto", device=None, revision=None):
+    """Load a causal language model and its tokenizer.
+
+    Args:
+        name: "smollm2" (the default model, fetched once), a local folder, a `.gguf` file, or a Hub id.
+        dtype: a torch dtype, or "auto": the one the checkpoint was saved in (float32 for GGUF, which is dequantised).
+        device: where to put it, such as "cuda"; "auto" spreads it over several GPUs; None leaves it in main memory.
+        revision: branch, tag or commit, for a Hub id.
+
+    Returns: (model in evaluation mode, tokenizer).
+
+    Raises:
+        ValueError: the name is no model that can be found. RuntimeError: the default model cannot be fetched.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    name = str(name)
+    source = prepare() if name == BUNDLED else Path(name).expanduser()
+    if source.suffix == ".gguf":
+        if not source.is_file():
+            raise ValueError(f"there is no file {str(source)!r}")
+        model, tokenizer = _load_gguf(source, torch.float32 if dtype == "auto" else dtype)
+        return (model if device in (None, "auto") else model.to(device)), tokenizer
+    options = {"dtype": dtype} if device is None else {"dtype": dtype, "device_map": device}
+    if not source.is_dir():
+        if name.startswith((".", "/", "~")) or name.count("/") > 1:
+            raise ValueError(f"there is no folder or .gguf file {name!r}")
+        source, options["revision"] = name, revision
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=options.get("revision"))
+    except OSError as error:  # what transformers raises for a missing file, repository or network
+        raise ValueError(
+            f"could not load {name!r}: it must be {BUNDLED!r}, a folder with a transformers checkpoint, a .gguf file, or "
+            f"the id of a Hub repository that can be reached ({str(error).splitlines()[0]})"
+        ) from error
+    return model.eval(), tokenizer
+
+
+def save(model, tokenizer, folder):
+    """Write a model and its tokenizer as safetensors; `AutoModelForCausalLM.from_pretrained(folder)` opens them.
+
+    Zeros are stored like any other number: the files do not get smaller.
+
+    Args:
+        tokenizer: None leaves it out.
+    """
+    folder = Path(folder).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{str(folder)!r} is a file; a folder is needed")
+    model.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+
+
+def prepare():
+    """The folder of the default model, as safetensors in float32: fetched and dequantised once, then kept."""
+    folder = cache_folder() / f"smollm2-{sources()[BUNDLED]['sha256'][:12]}"
+    if _is_whole(folder):
+        return folder
+    gguf = fetch(BUNDLED)
+    with FileLock(folder.with_name(folder.name + ".lock")):
+        if not _is_whole(folder):  # another process may have made it meanwhile
+            with replacing(folder) as partial:
+                save(*_load_gguf(gguf, torch.float32), partial)
+                sizes = {file.name: file.stat().st_size for file in partial.iterdir()}
+                (partial / "files.json").write_text(json.dumps(sizes))
+    return folder
+
+
+def _load_gguf(path, dtype):
+    """Read a GGUF file as an ordinary dense model."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    # The weights are plain floats now, but the model still calls itself quantized and would refuse to be saved.
+    model.is_quantized = False
+    for attribute in ("hf_quantizer", "quantization_method"):
+        if hasattr(model, attribute):
+            delattr(model, attribute)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    return model.eval(), tokenizer
+
+
+def _is_whole(folder):
+    manifest = folder / "files.json"
+    if not manifest.is_file():
+        return False
+    sizes = json.loads(manifest.read_text())
+    return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items())

@@ -1,0 +1,83 @@
+"""Hidden states in a file, batch by batch: what `prune_checkpoint` has where `prune` has a list in memory.
+
+A batch is a line of JSON, its dtype and shape, and then its bytes. Between a GPU and the file it is in page-locked memory,
+so that the GPU and the disk work at the same time.
+"""
+
+import json
+
+import torch
+
+from .safetensors_files import DTYPES, NAMES, as_bytes, fill, unreadable
+
+
+class Appender:
+    """Takes hidden states [batch, length, hidden], on any device, as a list does; discards them if `file` is None.
+
+    Leave it as a context manager: what a GPU gave last is written then.
+    """
+
+    def __init__(self, file):
+        self.file, self.coming = file, None
+
+    def append(self, states):
+        """Write a batch. From a GPU, begin to fetch it, and write the one before, which had the time to arrive."""
+        if self.file is None:
+            return
+        if not states.is_cuda:
+            self._write(states)
+            return
+        arriving = states.detach().to("cpu", non_blocking=True), torch.cuda.current_stream(states.device).record_event()
+        self._finish()
+        self.coming = arriving
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if kind is None:
+            self._finish()
+
+    def _finish(self):
+        if self.coming is not None:
+            states, arrival = self.coming
+            self.coming = None
+            arrival.synchronize()
+            self._write(states)
+
+    def _write(self, states):
+        about = {"dtype": NAMES[states.dtype], "shape": list(states.shape)}
+        self.file.write(json.dumps(about).encode() + b"\n")
+        self.file.write(as_bytes(states))
+
+
+class Stream:
+    """Reads such a file from its beginning, one batch at a time, as often as it is iterated over.
+
+    Args:
+        pin: whether a batch is page-locked, so that a GPU can fetch it while the next one is read.
+
+    Raises: RuntimeError naming the file that cannot be read.
+    """
+
+    def __init__(self, path, batches, pin=False):
+        self.path, self.batches, self.pin = path, batches, pin
+
+    def __iter__(self):
+        if not self.batches:
+            return
+        try:
+            with open(self.path, "rb") as file:
+                for _ in range(self.batches):
+                    yield self._next(file)
+        except (OSError, EOFError) as error:
+            raise unreadable(self.path, error) from error
+
+    def _next(self, file):
+        line = file.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError
+        about = json.loads(line)
+        states = torch.empty(about["shape"], dtype=DTYPES[about["dtype"]], pin_memory=self.pin)
+        fill(as_bytes(states), file)
+        return states

@@ -1,0 +1,91 @@
+"""Fine-tune a pruned model without losing its zeros: masks held through any optimiser, and a merge of LoRA adapters that
+leaves pruned weights at zero."""
+
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from ..layers import find_blocks
+
+
+class keep_masks:  # noqa: N801 (used like a function)
+    """Hold the zeros of a pruned model while it is trained.
+
+        with wanda.keep_masks(model):
+            ...  # any training loop, with any optimiser of PyTorch
+
+    Which weights are zero is noted when this is called. From then on their gradients are zero, so that neither the
+    clipping of gradients nor an optimiser's running mean sees them; and after each step of an optimiser they are set to
+    zero again, whatever it made of them (by momentum from before, or an update that mixes the entries of a matrix).
+
+    Args:
+        model: a pruned model, on the device where it is trained.
+        skip: layers that may change freely, as in `prune`.
+
+    Attributes:
+        masks: dict from layer name to a bool Tensor of the shape of the module's weight, True where it is held at zero.
+
+    Raises: ValueError: none of the weights is zero (was the model pruned?).
+    """
+
+    def __init__(self, model, skip=()):
+        modules = {layer.name: layer.module for block in find_blocks(model, skip) for layer in block.layers}
+        self.masks = {name: module.weight.detach() == 0 for name, module in modules.items()}
+        if not any(mask.any() for mask in self.masks.values()):
+            raise ValueError(
+                f"{type(model).__name__} has no zeros to hold in its {len(modules)} layers; prune it first"
+            )
+        self.weights = {name: module.weight for name, module in modules.items()}
+        self.handles = [register_optimizer_step_post_hook(lambda *_: self.apply())]
+        for name, weight in self.weights.items():
+            if weight.requires_grad:
+                self.handles.append(weight.register_hook(lambda grad, mask=self.masks[name]: grad.masked_fill(mask, 0)))
+
+    @torch.no_grad()
+    def apply(self):
+        """Set the held weights to zero, now."""
+        for name, weight in self.weights.items():
+            weight.masked_fill_(self.masks[name], 0)
+
+    def remove(self):
+        """Set the held weights to zero once more, and hold them no longer."""
+        self.apply()
+        for handle in self.handles:
+            handle.remove()
+
+    def __enter__(self):
+        """The masks are held already."""
+        return self
+
+    def __exit__(self, *_):
+        """Hold them no longer."""
+        self.remove()
+
+
+@torch.no_grad()
+def merge_lora(model):
+    """Merge the LoRA adapters of a `peft` model into its weights, but leave at zero what is zero.
+
+    A plain merge adds a matrix without zeros to each adapted layer, and the sparsity is gone. Here the part of it that falls
+    on pruned weights is left out, which is a loss: the adapters were trained with it.
+
+    Args:
+        model: a `peft.PeftModel` with LoRA adapters on a pruned model. Consumed: do not use it afterwards.
+
+    Returns: (merged, lost). merged: the model without adapters, as sparse as before. lost: dict from the name of an adapted
+        layer to the share of the squared update that was left out, from 0 to 1; about the sparsity where the update
+        is spread evenly.
+
+    Raises: ValueError: there is no adapter to merge.
+    """
+    adapted = {name: module for name, module in model.named_modules() if hasattr(module, "base_layer")}
+    if not adapted or not hasattr(model, "merge_and_unload"):
+        raise ValueError(f"{type(model).__name__} has no LoRA adapters; peft.get_peft_model puts them there")
+    before = {name: module.get_base_layer().weight.clone() for name, module in adapted.items()}
+    layers = {name: module.get_base_layer() for name, module in adapted.items()}
+    merged, lost = model.merge_and_unload(), {}
+    for name, old in before.items():
+        weight = layers[name].weight
+        update, pruned = (weight - old).float().square(), old == 0
+        lost[name] = float(update[pruned].sum() / update.sum()) if update.any() else 0.0
+        weight.masked_fill_(pruned, 0)
+    return merged, lost

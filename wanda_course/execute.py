@@ -1,0 +1,174 @@
+"""Run notebooks with papermill under a profile: `python -m wanda_course.execute 06 --profile ci --out build/06.ipynb`.
+
+A profile is a file notebooks/profiles/NAME.yaml: for each notebook, the parameters that differ from its own. What a
+notebook holds by itself is the `cpu` profile. A parameter the notebook does not have is an error.
+"""
+
+import argparse
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+import papermill
+import yaml
+from nbclient import NotebookClient
+
+from wanda.sources.download import CHECKOUT, sources
+
+from . import claims, replicates, results
+
+NOTEBOOKS = (CHECKOUT or Path()) / "notebooks"
+
+
+def parameters(notebook, profile, **others):
+    """The parameters of a notebook under a profile, with others on top.
+
+    Raises: ValueError for a profile that does not exist or a parameter that the notebook does not have.
+    """
+    file = NOTEBOOKS / "profiles" / f"{profile}.yaml"
+    if not file.is_file():
+        raise ValueError(
+            f"there is no profile {profile!r}; there are {', '.join(sorted(p.stem for p in file.parent.iterdir()))}"
+        )
+    chosen = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get(notebook.stem) or {}
+    chosen = {**chosen, **others}
+    known = papermill.inspect_notebook(str(notebook))
+    unknown = sorted(set(chosen) - set(known))
+    if unknown:
+        raise ValueError(f"{notebook.name} has no parameter {', '.join(unknown)}; it has {', '.join(known)}")
+    return chosen
+
+
+def given(items, notebook):
+    """Parameters from NAME=VALUE: YAML, except that what the notebook holds as text stays text ("2:4" is a number to YAML).
+
+    Raises: ValueError for an item without an equals sign.
+    """
+    for item in items:
+        if "=" not in item:
+            raise ValueError(f"--set takes NAME=VALUE; got {item!r}")
+    known = papermill.inspect_notebook(str(notebook))
+    texts = {name for name, parameter in known.items() if parameter["default"].startswith(("'", '"'))}
+    pairs = (item.partition("=") for item in items)
+    return {name: value if name in texts else yaml.safe_load(value) for name, _, value in pairs}
+
+
+def execute(notebook, out, profile="cpu", **others):
+    """Run a notebook from its own folder with a profile's parameters, and write the result to `out`. Prints as it goes."""
+    chosen = parameters(notebook, profile, **others)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    papermill.execute_notebook(
+        str(notebook), str(out), chosen, cwd=str(notebook.parent), kernel_name="python3", log_output=True
+    )
+
+
+def executed(notebook, strict, environment=None):
+    """Run a notebook as it is from a fresh kernel.
+
+    Args:
+        strict: whether a claim that does not hold ends the run.
+        environment: dict of environment variables for its kernel, besides those of this process.
+
+    Returns: (content, seconds, claims): the notebook with its outputs, and its claims as `replicates.keep` takes them.
+    """
+    content = nbformat.read(notebook, as_version=4)
+    client = NotebookClient(
+        content,
+        timeout=3600,
+        kernel_name="python3",
+        resources={"metadata": {"path": notebook.parent}},
+        coalesce_streams=True,  # one output for all that a cell prints, whenever it printed it
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        lines = Path(folder) / "claims.jsonl"
+        lines.touch()
+        began = time.perf_counter()
+        own = {results.STRICT: str(int(strict)), claims.RECORD: str(lines)}
+        client.execute(env=os.environ | (environment or {}) | own)
+        seconds = time.perf_counter() - began
+        return content, seconds, [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+
+
+def execute_in_place(notebook, strict=True):
+    """Run a notebook from a fresh kernel; keep the outputs, and what the run took, in it: what is committed.
+
+    Its claims go to results/claims.json.
+    """
+    replicates.announce(notebook)
+    content, seconds, lines = executed(notebook, strict)
+    replicates.keep(notebook, lines)
+    for cell in content.cells:
+        cell.metadata.pop("execution", None)  # the times of execution would differ with every run
+    content.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    first = content.cells[0]
+    first.source = re.sub(
+        r"<!-- measured -->.*(\nMeasured .*)?", f"<!-- measured -->\n{_measured(seconds)}", first.source
+    )
+    nbformat.write(content, notebook)
+
+
+def _measured(seconds):
+    """The line that says what a run took. The kernel must be the only child this process has had.
+
+    Held to one core, a run takes its processor's time; the rest of the seconds went to other programs on that core.
+    """
+    import resource  # where there is none (Windows), notebooks can be run, but not measured
+
+    units = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    memory = used.ru_maxrss * units / 2**30
+    wheels = {source["wheel"]["requirement"]: source["wheel"]["bytes"] for source in sources().values()}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # those it may use
+    minutes = (used.ru_utime + used.ru_stime if cores == 1 else seconds) / 60
+    return (
+        f"Measured on {cores} core{'s' * (cores > 1)} without a GPU: {minutes:.1f} minutes, {memory:.1f} GiB of memory; "
+        f"{sum(wheels.values()) / 1e6:.0f} MB fetched once."
+    )
+
+
+def main(arguments=None):
+    """Run the command line. Returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("notebook", help="the number of a notebook, such as 06, or 'all'")
+    parser.add_argument("--profile", default="cpu")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one more parameter")
+    parser.add_argument("--out", type=Path, help="file for the executed notebook (default: build/NAME.ipynb)")
+    parser.add_argument(
+        "--in-place", action="store_true", help="keep the outputs in the notebook itself, its claims hold"
+    )
+    parser.add_argument("--lenient", action="store_true", help="in place, go on where a claim does not hold")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")  # papermill logs what the cells print
+    logging.getLogger("papermill").addFilter(
+        lambda record: " Cell " not in record.getMessage()
+    )  # but not its own steps
+    pattern = "*.ipynb" if options.notebook == "all" else f"{options.notebook}_*.ipynb"
+    notebooks = sorted(NOTEBOOKS.glob(pattern))
+    if not notebooks:
+        parser.error(f"there is no notebook {options.notebook!r} in {NOTEBOOKS}")
+    for notebook in notebooks:
+        print(notebook.name, flush=True)
+        if options.in_place and len(notebooks) > 1:  # a process each, so that the memory measured is one notebook's
+            number = notebook.stem.partition("_")[0]
+            command = [sys.executable, "-m", "wanda_course.execute", number, "--in-place"]
+            subprocess.run([*command, *["--lenient"] * options.lenient], check=True)
+        elif options.in_place:
+            execute_in_place(notebook, strict=not options.lenient)
+        else:
+            out = (options.out or Path("build") / notebook.name).resolve()
+            execute(notebook, out, options.profile, **given(options.set, notebook))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

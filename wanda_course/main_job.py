@@ -1,0 +1,204 @@
+"""The main job, `make run`: prune the default model three ways at 50 % and 2:4; table, figure, page and JSON in build/.
+
+Each row is written to build/benchmark.json as soon as it is measured, and everything exists before anything is compared
+with what is recorded. A row that differs is listed with the band it was expected in; that is no failure, except under
+WANDA_STRICT=1. A run that was interrupted goes on with the rows it has.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import pandas
+import torch
+
+import wanda
+from wanda.sources.download import replacing
+from wanda.tools.compare import compare, settings
+from wanda.tools.provenance import provenance
+
+from . import fingerprint, main_job_page, protocol, results
+from .claims import short
+
+PROMPT = "The most important thing to know about the ocean is"
+UNIT_WINDOWS = 8  # of the calibration windows, timed for the unit; all of them would take a pass of their own
+COLUMNS = ("sparsity", "perplexity", "forwards", "text")
+FILES = ("benchmark.html", "benchmark.png", "benchmark.txt", "benchmark.json")
+
+
+def run(folder, model_name="smollm2", samples=None, windows=None, new_tokens=24):
+    """Measure all rows, or those that an interrupted run has left, and draw them. Returns the record.
+
+    Args:
+        folder: where the files go.
+        model_name: as for `wanda.load`.
+        samples, windows: of calibration and evaluation; None: the protocol's.
+        new_tokens: that each pruned model writes.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    log = _Log()
+    rows = settings()
+    recorded = results.load("main_job") if results.file("main_job").exists() else None
+    log(f"{len(rows)} rows: {', '.join(map(str, rows))}")
+    if recorded:
+        processor, minutes = recorded["machine"]["processor"], recorded["seconds"] / 60
+        log(f"about {minutes:.1f} minutes in all where it was recorded ({processor}, {recorded['threads']} threads)")
+    model, tokenizer = wanda.load(model_name)
+    calibration = protocol.calibration(tokenizer, samples)
+    tokens = protocol.evaluation(tokenizer, windows)
+    about = _about(model_name, calibration, tokens, new_tokens)
+    record = _resumed(folder, about, log)
+    began = time.perf_counter() - record["seconds"]
+    if record["forward_seconds"] is None:
+        record["forward_seconds"] = forward_seconds(model, calibration)
+        _write(folder, record)
+    unit = record["forward_seconds"]
+    log(f"one forward pass of the dense model over the calibration windows: {unit:.1f} s, the unit of time")
+    expected = {row["row"]: row["forwards_in_all"] for row in recorded["rows"]} if recorded else {}
+    missing = [row for row in rows if str(row) not in {done["row"] for done in record["rows"]}]
+    prompt = tokenizer(PROMPT, return_tensors="pt")
+
+    def write_on(model):
+        ids = model.generate(**prompt, max_new_tokens=new_tokens, do_sample=False, pad_token_id=tokenizer.eos_token_id)
+        return " ".join(tokenizer.decode(ids[0, prompt.input_ids.shape[1] :], skip_special_tokens=True).split())
+
+    shared = {"length": protocol.EVALUATION["length"], "generate": write_on, "progress": sys.stderr.isatty()}
+    measured = compare(model, calibration, tokens, missing, **shared)
+    for place, row in enumerate(missing):
+        left = [expected.get(str(other)) for other in missing[place:]]
+        estimate = "" if None in left else f", about {_clock(sum(left) * unit)} left"
+        log(f"row {len(rows) - len(missing) + place + 1} of {len(rows)}: {row}{estimate}")
+        row_began = time.perf_counter()
+        result = next(measured)
+        result.pop("report", None)
+        result |= {"row": str(row), "forwards": result["seconds"] / unit}
+        result["forwards_in_all"] = (time.perf_counter() - row_began) / unit
+        record["rows"].append(result)
+        record["seconds"] = time.perf_counter() - began
+        _write(folder, record)
+        log(f"  perplexity {short(result['perplexity'])}")
+    record["forwards"] = record["seconds"] / unit
+    (folder / "benchmark.txt").write_text(table(record["rows"]) + "\n", encoding="utf-8")
+    main_job_page.draw(record, folder)
+    record["finished"] = True
+    _write(folder, record)
+    return record
+
+
+@torch.no_grad()
+def forward_seconds(model, calibration):
+    """Seconds of a dense forward pass over the calibration windows, one at a time, logits and all: from the median of some."""
+    taken = []
+    for window in calibration[: UNIT_WINDOWS + 1]:
+        began = time.perf_counter()
+        model(window[None], use_cache=False)  # [1, length]
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken[1:] or taken) * len(calibration)  # the first one warms up
+
+
+def table(rows):
+    """The rows as text."""
+    frame = pandas.DataFrame(rows).set_index("row")[list(COLUMNS)]
+    frame["text"] = frame["text"].str.slice(0, 48)
+    return frame.to_string(float_format="{:.2f}".format)
+
+
+def differences(record, recorded):
+    """What came out otherwise than recorded: list of sentences, empty if nothing did.
+
+    Args:
+        record: what `run` returned.
+        recorded: the content of results/main_job.json: rows with "perplexity", "low" and "high".
+    """
+    if record["data_sha256"] != recorded["data_sha256"]:
+        return ["the calibration or evaluation windows are not those that were recorded: nothing can be compared"]
+    known, found = {row["row"]: row for row in recorded["rows"]}, []
+    for row in record["rows"]:
+        expected, value = known[row["row"]], row["perplexity"]
+        if not expected["low"] <= value <= expected["high"]:
+            by = value / expected["perplexity"] - 1
+            found.append(
+                f"{row['row']}: perplexity {value:.4g}, {by:+.1%} of the {expected['perplexity']:.4g} recorded; "
+                f"expected between {expected['low']:.4g} and {expected['high']:.4g}"
+            )
+    return found
+
+
+def _about(model_name, calibration, tokens, new_tokens):
+    """What a run is measured with: rows are taken over from an interrupted run only if all of it is the same."""
+    about = provenance(calibration=calibration, evaluation=tokens)
+    prints = {method: fingerprint.of(method) for method in fingerprint.METHODS}
+    options = {
+        "model": model_name,
+        "weights": protocol.weights(model_name),
+        "prompt": PROMPT,
+        "new_tokens": new_tokens,
+        "threads": torch.get_num_threads(),
+    }
+    return about | {"command": "make run", "fingerprint": prints} | options
+
+
+def _resumed(folder, about, log):
+    """A new record, or that of an interrupted run with the same data, code and machine."""
+    path, fresh = folder / "benchmark.json", {"finished": False, "forward_seconds": None, "seconds": 0.0, "rows": []}
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        same = [name for name in about if name not in ("date", "fingerprint")]
+        agrees = all(found.get(name) == about[name] for name in same) and all(
+            fingerprint.same(found["fingerprint"].get(name), value) for name, value in about["fingerprint"].items()
+        )
+        if not found.get("finished") and agrees:
+            log(f"goes on after an interruption: {len(found['rows'])} rows are measured already")
+            return found
+    return about | fresh
+
+
+def _write(folder, record):
+    with replacing(folder / "benchmark.json") as partial:
+        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+class _Log:
+    """Prints lines with the time since the start before each."""
+
+    def __init__(self):
+        self.began = time.perf_counter()
+
+    def __call__(self, line):
+        print(f"[{_clock(time.perf_counter() - self.began)}] {line}", flush=True)
+
+
+def _clock(seconds):
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def main(arguments=None):
+    """Run the command line. Returns the exit status: 0, or 1 if something differs under WANDA_STRICT=1."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("build"), help="folder for the files")
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--samples", type=int, help="calibration windows, fewer than the protocol's for a trial")
+    parser.add_argument("--windows", type=int, help="evaluation windows")
+    parser.add_argument("--new-tokens", type=int, default=24, help="that each model writes")
+    options = parser.parse_args(arguments)
+    record = run(options.out, options.model, options.samples, options.windows, options.new_tokens)
+    print(f"\n{table(record['rows'])}\n")
+    print(
+        f"{_clock(record['seconds'])} minutes: {record['forwards']:.1f} dense forward passes over the calibration windows."
+    )
+    print(f"In {options.out}/: {', '.join(FILES)}")
+    if not results.file("main_job").exists():
+        return 0
+    found = differences(record, results.read("main_job"))
+    print("\nDifferent from what is recorded:" if found else "Every row is within the band that is recorded for it.")
+    for sentence in found:
+        print(f"- {sentence}")
+    return int(bool(found) and results.is_strict())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
