@@ -1,12 +1,20 @@
-"""Draw the README's table from results/: `python -m benchmarks.readme` rewrites it in place."""
+"""Draw what the README shows: the tables and the figure from results/, the list of notebooks from their first cells.
 
+`python -m benchmarks.readme` rewrites README.md and docs/sparsity.svg.
+"""
+
+import re
 from pathlib import Path
 
-from wanda.course import gpu_results, protocol
-from wanda.course.results import quality, read
+import nbformat
+from matplotlib import pyplot, rc_context
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-START, END = "<!-- table: drawn by benchmarks/readme.py -->", "<!-- end of table -->"
+from wanda_course import gpu_results, plots, protocol, publish
+from wanda_course.results import quality, read
+
+ROOT = Path(__file__).resolve().parent.parent
+README, FIGURE = ROOT / "README.md", ROOT / "docs" / "sparsity.svg"
+START, END = "<!-- {}: drawn by benchmarks/readme.py -->", "<!-- end of {} -->"
 NAMES = {"magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT"}
 AMOUNTS = ("50%", "4:8", "2:4")
 TEXT = "wikitext2"
@@ -102,11 +110,49 @@ def _explained(cell):
     )
 
 
+def course():
+    """The notebooks in order, with the minutes that a run of each took, as a table in Markdown."""
+    home = publish.repository(ROOT)
+    lines = ["| | notebook | minutes | |", "|---|---|---|---|"]
+    for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
+        header = nbformat.read(path, as_version=4).cells[0].source
+        number, title = re.match(r"# (\d\d) · (.*)", header).groups()
+        minutes = re.search(r"Measured on .*?: ([\d.]+) minutes", header)[1]
+        colab = f"[Colab](https://colab.research.google.com/github/{home}/blob/main/notebooks/{path.name})"
+        lines.append(_row(number, f"[{title}](notebooks/{path.name})", f"{float(minutes):.0f}", colab))
+    return "\n".join(lines)
+
+
+def figure(path):
+    """Perplexity over sparsity, a line per method, from results/quality.json, as an SVG file."""
+    drawing, axes = plots.figure(size=(7.0, 3.4))
+    cells = quality(text="wikipedia", usual=True, seed=(0, None), pattern=None)
+    (dense,) = [cell["perplexity"] for cell in cells if cell["method"] == "dense"]
+    for method, name in NAMES.items():
+        line = sorted((100 * cell["sparsity"], cell["perplexity"]) for cell in cells if cell["method"] == method)[:7]
+        axes.plot(*zip(*line, strict=True), "o-", color=plots.COLORS[method], markersize=4)
+        axes.annotate(name, line[-1], (6, 0), textcoords="offset points", va="center", color=plots.COLORS[method])
+    axes.plot((8, 70), (dense, dense), "--", color=plots.COLORS["dense"], linewidth=1.2)
+    axes.annotate(f"dense {dense:.1f}", (70, dense), (6, -4), textcoords="offset points")
+    plots.plain_log(axes, steps=(1,))
+    axes.set(
+        xlabel="weights removed (%)", ylabel="perplexity (lower is better)", xlim=(8, 79), ylim=(dense / 1.5, None)
+    )
+    axes.grid(axis="x", visible=False)
+    drawing.savefig(path, metadata={"Date": None})
+    pyplot.close(drawing)
+
+
 def main():
-    """Rewrite the README."""
-    before, _, rest = README.read_text(encoding="utf-8").partition(START)
-    _, _, after = rest.partition(END)
-    README.write_text(f"{before}{START}\n{table()}\n{END}{after}", encoding="utf-8")
+    """Rewrite the README and the figure."""
+    text = README.read_text(encoding="utf-8")
+    for name, content in (("table", table()), ("course", course())):
+        start, end = START.format(name), END.format(name)
+        before, _, rest = text.partition(start)
+        text = f"{before}{start}\n{content}\n{end}{rest.partition(end)[2]}"
+    README.write_text(text, encoding="utf-8")
+    with rc_context({"svg.hashsalt": "wanda", "svg.fonttype": "none"}):
+        figure(FIGURE)
 
 
 if __name__ == "__main__":
