@@ -279,16 +279,19 @@ def test_options_that_make_no_sense_are_refused_before_anything_changes(model, c
     untouched(model, error, message, calibration, **options)
 
 
-def test_a_score_that_fails_on_the_way_is_no_value_error(model, calibration):
+@pytest.mark.parametrize("failure", [None, ValueError("odd"), TypeError("odd")], ids=["NaN", "value", "type"])
+def test_a_score_that_fails_on_the_way_is_no_value_error(model, calibration, failure):
     """ValueError means that no weight has changed; here the first block is pruned already."""
     calls = []
 
     def score(weight, norm):
         calls.append(weight)
+        if len(calls) > 15 and failure is not None:
+            raise failure
         return weight * (float("nan") if len(calls) > 15 else norm)
 
     before = weights(model)
-    with pytest.raises(RuntimeError, match=r"NaN scores for model\.layers\.1.*load the model again"):
+    with pytest.raises(RuntimeError, match=r"model\.layers\.1.*load the model again"):
         wanda.prune(model, calibration, method=score, progress=False)
     assert any(not torch.equal(weight, before[name]) for name, weight in weights(model).items())
 

@@ -85,11 +85,13 @@ class Options:
         return repair(weight, *inputs.derived["factor"], sparsity, self.pattern, mask, **choice)[0]
 
     def _score(self, weight, norm, name):
-        score = self.score(weight, norm)
         try:
+            score = self.score(weight, norm)
             self._check_score(score, weight, name)
-        except ValueError as error:  # by now, weights have changed
-            raise RuntimeError(f"{error}. The blocks before it are pruned already: load the model again") from error
+        except (ValueError, TypeError) as error:  # these two mean that no weight has changed; by now, some have
+            raise RuntimeError(
+                f"{error} ({name}; blocks before it are pruned already: load the model again)"
+            ) from error
         return score
 
     def _try_score(self, layers):
@@ -100,7 +102,9 @@ class Options:
         for layer in layers:
             first.setdefault(tuple(layer.weight.shape), layer)
         for layer in first.values():
-            weight = torch.ones(layer.weight.shape) if layer.weight.is_meta else layer.weight.float()
+            weight = (
+                torch.ones(layer.weight.shape) if layer.weight.is_meta else layer.weight.to(torch.float32, copy=True)
+            )
             self._check_score(self.score(weight, weight.new_ones(weight.shape[1])), weight, layer.name)
 
     def _check_score(self, score, weight, name):
