@@ -1,4 +1,4 @@
-# Every target makes .venv and fetches the model and the texts by itself. `make help` lists them.
+# Targets make .venv and fetch the model and the texts by themselves. `make help` lists them.
 PYTHON ?= python3
 BIN = .venv/bin
 # One worker per core, each with one thread; at most four, to keep memory below 8 GB.
@@ -38,7 +38,7 @@ notebooks: .venv/ready  ## execute every notebook in place, in order
 bench: .venv/ready  ## the time of each method over the time of a dense forward pass
 	$(BIN)/python -m benchmarks.speed
 
-results: .venv/ready  ## measure what is missing in results/ (hours, from nothing; goes on where it was), draw the README's table
+results: .venv/ready  ## measure what is missing in results/ (hours, from nothing; resumes), draw the README's table
 	test -f results/main_job.json || $(BIN)/python -m benchmarks.processors --rows
 	test -f results/speed.json || $(BIN)/python -m benchmarks.speed --out results/speed.json
 	$(BIN)/python -m benchmarks.quality

@@ -1,7 +1,6 @@
 """Prune a model of LLaMA-7B's shape, with random weights, on a GPU: time, memory, and whether CPU and GPU agree.
 
     python -m benchmarks.gpu --device cuda --out results/gpu.json
-    python -m benchmarks.gpu --speed --out results/speed24.json    # 2:4 products against dense ones: see speed24.py
 
 Time and memory depend on the shapes alone, so nothing has to be downloaded. The calibration is 128 windows of 2,048
 random tokens. What we aim at on one H200: Wanda under 25 s, SparseGPT under 90 s, magnitude under 3 s.
@@ -11,7 +10,6 @@ import argparse
 import gc
 import json
 import shutil
-import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -193,11 +191,6 @@ def _gib(peak):
 
 def main(arguments=None):
     """Run the command line."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if "--speed" in arguments:
-        from benchmarks.speed24 import main as speed  # which takes its model from here
-
-        return speed([argument for argument in arguments if argument != "--speed"])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", default="bfloat16", choices=("float16", "bfloat16", "float32"))

@@ -1,5 +1,7 @@
 """Promises of the project itself: light import, one set of pins, no wrong advice."""
 
+import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -94,3 +96,36 @@ def test_the_tables_of_the_readme_are_drawn_from_the_results_and_the_notebooks(t
     readme.figure(tmp_path / "figure.svg")
     for name in readme.NAMES.values():
         assert f">{name}<" in (readme.FIGURE).read_text(encoding="utf-8")
+
+
+def imports_of(path):
+    """The modules of ours that a file imports, as dotted names."""
+    name = path.relative_to(ROOT).with_suffix("").parts
+    package, found = list(name[:-1]), set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join(start + ([node.module] if node.module else []))
+            found |= {f"{base}.{alias.name}" for alias in node.names} | {base}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & set(MODULES)
+
+
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for folder in ("wanda", "wanda_course", "benchmarks")
+    for path in (ROOT / folder).rglob("*.py")
+    if path.stem not in ("__init__", "__main__")
+}
+
+
+def test_imports_go_one_way():
+    graph = {name: imports_of(path) for name, path in MODULES.items()}
+    tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
+    for name, imported in graph.items():
+        if name.startswith("wanda."):
+            assert not [other for other in imported if not other.startswith("wanda.")], name
+    tensors = {"wanda.scores", "wanda.masks", "wanda.sparsegpt", "wanda.statistics"}
+    for name in tensors:
+        assert graph[name] <= tensors | {"wanda.devices.selection"}, name
