@@ -14,44 +14,43 @@ SUM = torch.float64
 PANEL = 128  # columns of the Hessian computed at once; only panels on and right of the diagonal are
 
 
-class InputNorm:
+class _Sums:
+    """Sums over tokens: what the two statistics have in common."""
+
+    def add(self, inputs):
+        """Take in a batch of inputs [tokens, in]."""
+        self.take(self.contribution(inputs), len(inputs))
+
+    def merge(self, other):
+        """Add what another accumulator saw: the result is that of one accumulator over both parts."""
+        self.sums.add_(other.sums.to(self.sums.device))
+        self.tokens += other.tokens
+
+
+class InputNorm(_Sums):
     """The L2 norm of each input feature: ||X_j|| over all tokens seen. All that Wanda needs to know of the data."""
 
     def __init__(self, width, device=None):
         self.tokens = 0
-        self.sum_of_squares = _zeros(width, device=device)  # [in]
+        self.sums = _zeros(width, device=device)  # [in], of squares
 
     @staticmethod
     def contribution(inputs):
         """What a batch of inputs [tokens, in] adds to the sum: yields a tensor [in], float32."""
         yield inputs.float().square().sum(dim=0)
 
-    def add(self, inputs):
-        """Take in a batch of inputs [tokens, in]."""
-        self.take(self.contribution(inputs), len(inputs))
-
     def take(self, contribution, tokens):
         """Take in a batch of so many tokens by its `contribution`, which may come from another thread."""
         for squares in contribution:
-            self.sum_of_squares += squares
+            self.sums += squares
         self.tokens += tokens
-
-    def merge(self, other):
-        """Add what another accumulator saw: the result is that of one accumulator over both parts."""
-        self.sum_of_squares += other.sum_of_squares.to(self.sum_of_squares.device)
-        self.tokens += other.tokens
-
-    @property
-    def sums(self):
-        """The tensor that holds all that was added up (for adding up over processes)."""
-        return self.sum_of_squares
 
     def norm(self):
         """Tensor [in], float32."""
-        return self.sum_of_squares.sqrt().float()
+        return self.sums.sqrt().float()
 
 
-class Hessian:
+class Hessian(_Sums):
     """H = sum over tokens of x xT: the Hessian of a linear layer's squared output error, up to a factor 2.
 
     Its diagonal holds the squared feature norms, so it serves every score as well.
@@ -60,7 +59,7 @@ class Hessian:
 
     def __init__(self, width, device=None):
         self.tokens = 0
-        self.upper = _zeros(width, width, device=device)  # [in, in], lower panels unused
+        self.sums = _zeros(width, width, device=device)  # [in, in], lower panels unused
 
     @staticmethod
     def contribution(inputs):
@@ -74,36 +73,22 @@ class Hessian:
                 panel = inputs[:, start : start + PANEL].T @ inputs[:, start:]
             yield panel
 
-    def add(self, inputs):
-        """Take in a batch of inputs [tokens, in]."""
-        self.take(self.contribution(inputs), len(inputs))
-
     def take(self, contribution, tokens):
         """Take in a batch of so many tokens by its `contribution`, which may come from another thread."""
         start = 0
         for panel in contribution:
-            self.upper[start : start + len(panel), start:] += panel
+            self.sums[start : start + len(panel), start:] += panel
             start += len(panel)
         self.tokens += tokens
 
-    def merge(self, other):
-        """Add what another accumulator saw: the result is that of one accumulator over both parts."""
-        self.upper += other.upper.to(self.upper.device)
-        self.tokens += other.tokens
-
-    @property
-    def sums(self):
-        """The tensor that holds all that was added up (for adding up over processes)."""
-        return self.upper
-
     def matrix(self, dtype=torch.float32):
         """Tensor [in, in] of a dtype, symmetric to the last bit."""
-        upper = self.upper.to(dtype, copy=True).triu_()  # in place: there is nothing larger
+        upper = self.sums.to(dtype, copy=True).triu_()  # in place: there is nothing larger
         return upper.add_(upper.triu(diagonal=1).T)
 
     def norm(self):
         """Tensor [in], float32: the same feature norms as `InputNorm`."""
-        return self.upper.diagonal().sqrt().float()
+        return self.sums.diagonal().sqrt().float()
 
 
 @dataclass
