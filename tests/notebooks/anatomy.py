@@ -11,7 +11,7 @@ from pathlib import Path
 MAX_BYTES = 1_000_000
 MAX_LINES = 30
 MAX_MEDIAN_LINES = 8
-MAX_BOOTSTRAP_LINES = 5
+MAX_BOOTSTRAP_LINES = 7
 MIN_ALT = 30  # characters
 MIN_CLAIMS = 3
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
@@ -183,7 +183,7 @@ def short_bootstrap(notebook):
     source = bootstrap(notebook)
     if len(lines(source)) > MAX_BOOTSTRAP_LINES:
         yield f"the bootstrap cell has {len(lines(source))} lines; {MAX_BOOTSTRAP_LINES} are allowed"
-    if 'find_spec("wanda")' not in source:
+    if 'find_spec("wanda_course")' not in source:
         yield "the first code cell does not look for the package (find_spec) before it installs"
     for word in re.findall(
         r"\b(?:torch|numpy|transformers)\b|--?(?:U|upgrade|force-reinstall)\b|wanda-pruning\[", source
