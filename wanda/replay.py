@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from accelerate.utils import send_to_device
 
 
 class Stop(Exception):
@@ -72,7 +73,7 @@ def replay(block, hidden, call):
     Returns the hidden states [batch, length, hidden] for the next block.
     """
     device = device_of(block)
-    args, kwargs = _move(call.args, device), _move(call.kwargs, device)
+    args, kwargs = send_to_device(call.args, device), send_to_device(call.kwargs, device)
     # From page-locked memory a GPU fetches for itself, and in its turn, while the program goes on.
     hidden = hidden.to(device, non_blocking=device.type == "cuda")
     output = block.module(hidden, *args, **kwargs)
@@ -123,13 +124,3 @@ def _share(new, old):
     if type(new) in (tuple, list) and type(old) is type(new) and len(new) == len(old):
         return type(new)(map(_share, new, old))
     return new
-
-
-def _move(value, device):
-    if isinstance(value, torch.Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {key: _move(item, device) for key, item in value.items()}
-    if type(value) in (tuple, list):
-        return type(value)(_move(item, device) for item in value)
-    return value
