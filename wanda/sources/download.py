@@ -15,6 +15,7 @@ import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import platformdirs
 from filelock import FileLock
 
 if sys.version_info >= (3, 11):
@@ -38,7 +39,7 @@ def cache_folder():
         return Path(os.environ["WANDA_CACHE"]).expanduser()
     if CHECKOUT:
         return CHECKOUT / "data" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "wanda-pruning"
+    return platformdirs.user_cache_path("wanda-pruning")
 
 
 def local_folder():
