@@ -18,6 +18,7 @@ START, END = "<!-- {}: drawn by benchmarks/readme.py -->", "<!-- end of {} -->"
 NAMES = {"magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT"}
 AMOUNTS = ("50%", "4:8", "2:4")
 TEXT = "wikitext2"
+MOST_SHOWN = 0.7  # of the weights removed, in the figure; beyond it there is only ruin
 
 
 def table():
@@ -53,8 +54,8 @@ def _protocol(record):
         f"{calibration['seed']}. Model: {protocol.MODEL}. A forward pass is one of the dense model over the calibration "
         f"windows; `make run` takes about {record['forwards']:.0f} of them ({record['seconds'] / 60:.1f} minutes on "
         f"{record['threads']} cores of {record['machine']['processor']}). Each figure is the median of "
-        f"runs under {settings} or more settings of kernels and threads, which are at most {moved:.1%} apart, and for "
-        f"SparseGPT at 2:4 {moved_most:.1%}. Sources: [rows](results/main_job.json), [speed](results/speed.json)."
+        f"runs under {settings} settings of kernels and threads, which are at most {100 * moved:.1f} % apart, and for "
+        f"SparseGPT at 2:4 {100 * moved_most:.1f} %. Sources: [rows](results/main_job.json), [speed](results/speed.json)."
     )
 
 
@@ -129,7 +130,8 @@ def figure(path):
     cells = quality(text="wikipedia", usual=True, seed=(0, None), pattern=None)
     (dense,) = [cell["perplexity"] for cell in cells if cell["method"] == "dense"]
     for method, name in NAMES.items():
-        line = sorted((100 * cell["sparsity"], cell["perplexity"]) for cell in cells if cell["method"] == method)[:7]
+        shown = [cell for cell in cells if cell["method"] == method and cell["sparsity"] <= MOST_SHOWN]
+        line = sorted((100 * cell["sparsity"], cell["perplexity"]) for cell in shown)
         axes.plot(*zip(*line, strict=True), "o-", color=plots.COLORS[method], markersize=4)
         axes.annotate(name, line[-1], (6, 0), textcoords="offset points", va="center", color=plots.COLORS[method])
     axes.plot((8, 70), (dense, dense), "--", color=plots.COLORS["dense"], linewidth=1.2)
@@ -139,7 +141,8 @@ def figure(path):
         xlabel="weights removed (%)", ylabel="perplexity (lower is better)", xlim=(8, 79), ylim=(dense / 1.5, None)
     )
     axes.grid(axis="x", visible=False)
-    drawing.savefig(path, metadata={"Date": None})
+    with rc_context({"svg.hashsalt": "wanda", "svg.fonttype": "none"}):  # the same bytes every time
+        drawing.savefig(path, metadata={"Date": None})
     pyplot.close(drawing)
 
 
@@ -151,8 +154,7 @@ def main():
         before, _, rest = text.partition(start)
         text = f"{before}{start}\n{content}\n{end}{rest.partition(end)[2]}"
     README.write_text(text, encoding="utf-8")
-    with rc_context({"svg.hashsalt": "wanda", "svg.fonttype": "none"}):
-        figure(FIGURE)
+    figure(FIGURE)
 
 
 if __name__ == "__main__":

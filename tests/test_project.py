@@ -94,8 +94,12 @@ def test_the_tables_of_the_readme_are_drawn_from_the_results_and_the_notebooks(t
     assert readme.table() in text, "run python -m benchmarks.readme"
     assert readme.course() in text, "run python -m benchmarks.readme"
     readme.figure(tmp_path / "figure.svg")
-    for name in readme.NAMES.values():
-        assert f">{name}<" in (readme.FIGURE).read_text(encoding="utf-8")
+    drawn, committed = (path.read_text(encoding="utf-8") for path in (tmp_path / "figure.svg", readme.FIGURE))
+    version = re.compile(r"Matplotlib v[\d.]+")
+    if version.search(drawn)[0] == version.search(committed)[0]:
+        assert drawn == committed, "run python -m benchmarks.readme"
+    else:  # another version may place everything a little differently
+        assert re.findall(r">([^<>\s][^<>]*)</text>", drawn) == re.findall(r">([^<>\s][^<>]*)</text>", committed)
 
 
 def imports_of(path):

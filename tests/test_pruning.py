@@ -6,9 +6,9 @@ import pytest
 import reference
 import torch
 from conftest import VOCABULARY, tiny
+from transformers import AutoModelForCausalLM
 
 import wanda
-from wanda import pruning
 from wanda.layers import find_blocks
 from wanda.sparsegpt import repair
 
@@ -179,7 +179,6 @@ def test_the_statistic_of_a_shared_input_is_computed_once(model, calibration, mo
     monkeypatch.setattr(
         wanda.statistics.InputNorm, "__init__", lambda self, *a, **k: (made.append(a), original(self, *a, **k))[1]
     )
-    monkeypatch.setattr(pruning, "threads_for", lambda module, batches: 1)  # each thread makes its own
     wanda.prune(model, calibration, progress=False)
     assert len(made) == 4 * 3  # q/k/v, o, gate/up, down in each of three blocks
 
@@ -277,6 +276,17 @@ def untouched(model, error, match, *arguments, **options):
 )
 def test_options_that_make_no_sense_are_refused_before_anything_changes(model, calibration, options, error, message):
     untouched(model, error, message, calibration, **options)
+
+
+def test_a_score_may_divide_by_the_spread_of_weights_and_norms(model, calibration, tmp_path):
+    def standard_score(weight, norm):
+        return (weight / weight.std()).abs() * (norm - norm.mean()) / norm.std()
+
+    model.save_pretrained(tmp_path / "dense")
+    options = {"method": standard_score, "progress": False}
+    wanda.prune_checkpoint(tmp_path / "dense", tmp_path / "pruned", calibration, **options)
+    wanda.prune(model, calibration, **options)
+    assert wanda.sparsity(model) == wanda.sparsity(AutoModelForCausalLM.from_pretrained(tmp_path / "pruned")) == 0.5
 
 
 @pytest.mark.parametrize("failure", [None, ValueError("odd"), TypeError("odd")], ids=["NaN", "value", "type"])

@@ -125,9 +125,9 @@ class _Reader:
             reading = _Reading(name, last.layer, last.contribution, last.tokens, None)
         else:
             tokens = _tokens(tensor, batch.positions, batch.kept, name)  # [tokens, in]
-            sample = (
-                None if name in self.known else tokens[: tensor.shape[-2]].clone()
-            )  # a view would keep the batch alive
+            sample = None
+            if name not in self.known:
+                sample = tokens[: tensor.shape[-2]].clone()  # a view would keep the batch alive
             reading = _Reading(name, None, list(self.statistic.contribution(tokens)), len(tokens), sample)
             batch.tensor = tensor
         batch.readings.append(reading)

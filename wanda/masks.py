@@ -15,7 +15,7 @@ GROUPS = ("output", "layer", "input")
 
 
 def prune_mask(score, sparsity=0.5, pattern=None, group="output"):
-    """Mark the lowest-scoring weights of each comparison group.
+    """Mark the lowest-scoring weights of each group.
 
     Args:
         score: Tensor [out, in]; the smaller, the sooner pruned. May hold infinities, not NaN.

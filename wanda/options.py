@@ -85,31 +85,33 @@ class Options:
         return repair(weight, *inputs.derived["factor"], sparsity, self.pattern, mask, **choice)[0]
 
     def _score(self, weight, norm, name):
+        if self.score in SCORES.values():
+            return self.score(weight, norm)  # of finite weights and norms; a check would force a GPU sync
         try:
-            score = self.score(weight, norm)
-            self._check_score(score, weight, name)
+            return self._checked_score(weight, norm, name)
         except (ValueError, TypeError) as error:  # these two mean that no weight has changed; by now, some have
             raise RuntimeError(
                 f"{error} ({name}; blocks before it are pruned already: load the model again)"
             ) from error
-        return score
 
     def _try_score(self, layers):
-        """Call a user's score function once for each shape of weight, with norms of 1, before anything is changed."""
+        """Call a user's score function once for each shape of weight, with random norms, before anything is changed."""
         if self.score is None or self.score in SCORES.values():
             return
-        first = {}
+        first, generator = {}, torch.Generator().manual_seed(0)
         for layer in layers:
             first.setdefault(tuple(layer.weight.shape), layer)
-        for layer in first.values():
-            weight = (
-                torch.ones(layer.weight.shape) if layer.weight.is_meta else layer.weight.to(torch.float32, copy=True)
-            )
-            self._check_score(self.score(weight, weight.new_ones(weight.shape[1])), weight, layer.name)
+        for shape, layer in first.items():
+            # Equal weights or norms would have no spread, by which a score may well divide.
+            norm = torch.rand(shape[1], generator=generator) + 0.5  # [in]
+            if layer.weight.is_meta:
+                weight = torch.randn(shape, generator=generator)  # [out, in]
+            else:
+                weight = layer.weight.to(torch.float32, copy=True)
+            self._checked_score(weight, norm.to(weight.device), layer.name)
 
-    def _check_score(self, score, weight, name):
-        if self.score in SCORES.values():
-            return  # of finite weights and norms; a check would force a GPU sync
+    def _checked_score(self, weight, norm, name):
+        score = self.score(weight, norm)
         if not isinstance(score, torch.Tensor) or score.shape != weight.shape:
             got = tuple(score.shape) if isinstance(score, torch.Tensor) else type(score).__name__
             raise ValueError(
@@ -117,6 +119,7 @@ class Options:
             )
         if torch.isnan(score).any():
             raise ValueError(f"method {self.name!r} gave NaN scores for {name}")
+        return score
 
 
 def make_options(method="wanda", sparsity=0.5, pattern=None, group=None, update=None, propagate="pruned"):

@@ -6,6 +6,7 @@ its outputs are computed anew for the next block (Wanda, section 3).
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from tqdm.auto import tqdm
@@ -45,7 +46,7 @@ def prune(
             `input_ids` and `attention_mask`; padding never counts. Magnitude can do without; given it all the same,
             it measures the layers' errors on the first batch.
         method: "magnitude", "wanda", "sparsegpt", or a function (weight [out, in], input_norm [in]) -> score [out, in]
-            whose smallest scores are pruned. It is first tried on each shape of weight, with norms of 1.
+            whose smallest scores are pruned. It is first tried on each shape of weight, with random norms.
         sparsity: fraction to remove, in [0, 1); or a dict or function from a layer's name to one. A dict's keys may be
             patterns like those of `skip`; the first that matches counts.
         pattern: None, or "N:M": at most N non-zeros are kept in each M consecutive inputs. Then it sets the sparsity.
@@ -127,7 +128,7 @@ class Plan:
         """All layers to prune, in order."""
         return [layer for block in self.blocks for layer in block.layers]
 
-    @property
+    @cached_property
     def masks(self):
         """Per batch, None or a bool tensor [batch, length], True for tokens."""
         return [batch["attention_mask"].bool() if "attention_mask" in batch else None for batch in self.batches]

@@ -116,7 +116,7 @@ def repair(weight, factor, dead, sparsity=0.5, pattern=None, mask=None, *, price
     pruned = torch.zeros_like(rest, dtype=torch.bool) if choose else mask.T.contiguous()  # [in, out]
     errors = torch.empty_like(rest[:block])  # [b, out]
     pivots = factor.diagonal()  # [in]
-    price = price or partial(_saliency, pivots=pivots, dead=dead)
+    price = price or partial(_obs_price, pivots=pivots, dead=dead)
     for start in range(0, width, block):
         stop = min(start + block, width)
         here = slice(start, stop)
@@ -144,7 +144,7 @@ def repair(weight, factor, dead, sparsity=0.5, pattern=None, mask=None, *, price
     return rest.masked_fill_(pruned, 0).T.float().contiguous(), pruned.T.contiguous()
 
 
-def _saliency(weight, columns, pivots, dead):
+def _obs_price(weight, columns, pivots, dead):
     """How much the output error grows when a weight goes: w^2 / U_ii^2 (the optimal-brain-surgeon error, SparseGPT section 3).
 
     What multiplies a dead feature costs nothing. Returns: [out, b].

@@ -103,8 +103,8 @@ def returning_freed_memory():
 def keeping_freed_memory():
     """For the time of a `with` inside `returning_freed_memory`, keep small freed blocks for reuse; then hand them back.
 
-    Each batch asks for the same sizes as the one before it. From the system they would come page by page, and two threads
-    would spend a quarter of their time on page faults. Large blocks take long to fill anyway, and too much room to keep.
+    Each batch asks for the same sizes as the one before it. From the system they would come page by page, and several
+    threads would wait for each other's page faults. Large blocks take long to fill anyway, and too much room to keep.
     """
     mallopt = getattr(_libc(), "mallopt", None)
     if mallopt is None:
