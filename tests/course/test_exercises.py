@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from wanda_course.exercises import checker
-from wanda_course.exercises.types import Exercise, Misconception
+from wanda_course.exercises.types import Exercise
 
 EVERY = list(checker.EXERCISES.values())
 WRONG = [(exercise, misconception) for exercise in EVERY for misconception in exercise.misconceptions]
@@ -25,20 +25,22 @@ def double(numbers, factor):
 
 
 TOY = Exercise(
-    key="99.1",
-    title="a toy",
-    cases=lambda generator: [
+    "99.1",
+    "a toy",
+    double,
+    lambda generator: [
         (torch.tensor([1.0, 2.0]), 2.0),
         (torch.tensor([-1.0, 0.5]), 3.0),
         (torch.randn(40, generator=generator), 2.0),
     ],
-    solution=double,
-    misconceptions=[
-        Misconception(lambda numbers, factor: numbers + factor, "you added"),
-        Misconception(lambda numbers, factor: numbers @ torch.ones(3), "you multiplied by three ones"),
-    ],
     hints=("think twice", "times factor"),
+    wrong=[(lambda numbers, factor: numbers + factor, "you added")],
 )
+
+
+@TOY.misconception("you multiplied by three ones")
+def by_three_ones(numbers, factor):
+    return numbers @ torch.ones(3)
 
 
 @functools.cache
@@ -87,8 +89,9 @@ def test_each_notebook_has_three_exercises_numbered_in_order(notebook):
     assert len(found) >= 3
 
 
-def test_no_key_is_used_twice():
-    assert len(checker.EXERCISES) == sum(len(module.EXERCISES) for module in checker.SETS)
+def test_every_exercise_of_a_file_is_found_under_a_key_of_its_own():
+    written = [key for module in checker.SETS for key in re.findall(r'Exercise\(\s*"(.+?)"', inspect.getsource(module))]
+    assert list(checker.EXERCISES) == written
 
 
 @pytest.mark.parametrize("exercise", EVERY, ids=keys)
@@ -112,7 +115,7 @@ def test_there_are_three_misconceptions_each_with_its_own_diagnosis(exercise):
     assert all(len(diagnosis) > 20 for diagnosis in diagnoses)
 
 
-@pytest.mark.parametrize(("exercise", "wrong"), WRONG, ids=[f"{e.key} {m.function.__name__}" for e, m in WRONG])
+@pytest.mark.parametrize(("exercise", "wrong"), WRONG, ids=[f"{e.key} {m.diagnosis[:40]}" for e, m in WRONG])
 def test_each_misconception_gets_its_own_diagnosis(exercise, wrong, say):
     assert say(wrong.function, exercise.key) == f"✘ {exercise.key}: {' '.join(wrong.diagnosis.split())}"
 
@@ -156,6 +159,14 @@ def test_there_are_two_hints_and_a_solution_to_read(exercise, capsys):
 
 
 # The machinery, on a toy ------------------------------------------------------------------------------------------------
+
+
+def test_wrong_ideas_are_listed_or_added_by_the_decorator_which_leaves_the_function_as_it_is():
+    assert [misconception.diagnosis for misconception in TOY.misconceptions] == [
+        "you added",
+        "you multiplied by three ones",
+    ]
+    assert TOY.misconceptions[1].function is by_three_ones
 
 
 def test_a_right_answer_counts_as_tensor_of_any_precision(say):
@@ -210,7 +221,7 @@ def test_a_wrong_value_is_shown_with_the_right_one(say):
 def test_what_is_shown_of_a_case_is_true_to_it(say, monkeypatch):
     """A weight of 1e-6 must not be printed as a zero, a list not as a tuple, and a model not with all its parts."""
     cases = [([torch.tensor([0.0, 1e-6, 0.5])], torch.nn.Linear(2, 2))]
-    shown = Exercise("99.3", "shown", lambda g: cases, lambda weights, model: torch.tensor([1]), [], ())
+    shown = Exercise("99.3", "shown", lambda weights, model: torch.tensor([1]), lambda g: cases, hints=())
     monkeypatch.setitem(checker.EXERCISES, shown.key, shown)
     assert say(lambda w, m: torch.tensor([2]), "99.3").endswith("weights = [[0, 1e-06, 0.5]] model = a Linear")
 
@@ -221,7 +232,7 @@ def test_a_function_that_changes_its_input_is_told_so_though_its_values_are_righ
 
 
 def test_numbers_are_right_as_floats_or_tensors_and_tuples_are_compared_by_item(say, monkeypatch):
-    pair = Exercise("99.2", "a pair", lambda g: [(3,), (5,)], lambda n: (n / 2, n), [], ())
+    pair = Exercise("99.2", "a pair", lambda n: (n / 2, n), lambda g: [(3,), (5,)], hints=())
     monkeypatch.setitem(checker.EXERCISES, pair.key, pair)
     assert say(lambda n: (torch.tensor(n / 2), n), "99.2").startswith("✔")
     assert say(lambda n: [n / 2, n], "99.2").startswith("✔")

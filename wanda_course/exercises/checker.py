@@ -16,13 +16,15 @@ import torch
 
 from . import __name__ as package
 from . import __path__ as folder
+from .types import Exercise
 
 SETS = [
     importlib.import_module(f"{package}.{found.name}")
     for found in pkgutil.iter_modules(folder)
     if found.name.startswith("set_")
 ]
-EXERCISES = {exercise.key: exercise for module in SETS for exercise in module.EXERCISES}
+FOUND = [value for module in SETS for value in vars(module).values() if isinstance(value, Exercise)]
+EXERCISES = {exercise.key: exercise for exercise in FOUND}
 SHOWN = 24  # entries of a tensor that are still printed in full
 _hints_given = {}
 

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from .types import Exercise, Misconception
+from .types import Exercise
 
 # The toy of notebooks 02 and 03, and tokens whose columns have the norms 1, 2, 8 and 0.5.
 W = torch.tensor([[0.9, -0.4, 0.1, 0.6], [-0.2, 0.8, 0.3, -0.5], [0.7, 0.05, -0.6, 0.4]])  # [out, in]
@@ -19,11 +19,6 @@ X = torch.tensor(
 def normal(generator, *shape):
     """A random tensor of ordinary numbers."""
     return torch.randn(*shape, generator=generator)
-
-
-def columns_smallest(score, sparsity):
-    """True at the round(sparsity * out) smallest scores of each column."""
-    return rows_smallest(score.T, sparsity).T
 
 
 def rows_smallest(score, sparsity):
@@ -45,68 +40,91 @@ def removal_cost_cases(generator):
     return [(W, X), (square, normal(generator, 4, 4)), (normal(generator, 6, 5), normal(generator, 20, 5))]
 
 
-def cost_without_inputs(weight, inputs):
-    return weight.abs()
-
-
-def cost_with_token_norms(weight, inputs):
-    return weight.abs() * inputs.norm(dim=1)
-
-
-def cost_per_output(weight, inputs):
-    return weight.abs() * inputs.norm(dim=1)[:, None]
-
-
-def cost_with_one_norm(weight, inputs):
-    return weight.abs() * inputs.norm()
-
-
-def cost_with_maximum(weight, inputs):
-    return weight.abs() * inputs.abs().amax(dim=0)
-
-
-def cost_with_mean_magnitude(weight, inputs):
-    return weight.abs() * inputs.abs().mean(dim=0)
-
-
-def cost_with_deviation(weight, inputs):
-    return weight.abs() * inputs.std(dim=0)
-
-
-def cost_divided(weight, inputs):
-    return weight.abs() / inputs.norm(dim=0)
-
-
-def cost_of_outputs(weight, inputs):
-    return (weight.abs() * inputs.norm(dim=0)).sum(dim=1)
-
-
-def cost_with_mean(weight, inputs):
-    return (weight * inputs.mean(dim=0)).abs()
-
-
-def cost_with_sum(weight, inputs):
-    return (weight * inputs.sum(dim=0)).abs()
-
-
-def cost_with_absolute_sum(weight, inputs):
-    return weight.abs() * inputs.abs().sum(dim=0)
-
-
-def cost_per_token(weight, inputs):
-    return weight.abs() * inputs.square().mean(dim=0).sqrt()
-
-
-def cost_squared_norm(weight, inputs):
-    return weight.abs() * inputs.square().sum(dim=0)
-
-
-def cost_squared(weight, inputs):
-    return (weight.abs() * inputs.norm(dim=0)).square()
-
-
-def cost_signed(weight, inputs):
-    return weight * inputs.norm(dim=0)
+cost = Exercise(
+    "03.1",
+    "what one removal costs",
+    removal_cost,
+    removal_cost_cases,
+    hints=(
+        "Removing w_ij changes output i by -w_ij times column j of the inputs, and nothing else. How long is that "
+        "vector?",
+        "inputs.norm(dim=...) over the tokens leaves one norm per column, [in]. A tensor [in] broadcasts over the "
+        "rows of one of shape [out, in].",
+    ),
+    wrong=[
+        (lambda w, x: w.abs(), "this is magnitude: the inputs do not enter. What does each weight multiply?"),
+        (
+            lambda w, x: w.abs() * x.norm(dim=1),
+            "you took one norm per token (dim=1). A weight w_ij reads one feature, over all tokens: one norm per "
+            "column of the inputs.",
+        ),
+        (
+            lambda w, x: w.abs() * x.norm(dim=1)[:, None],
+            "you took one norm per token and applied it to the rows of the weight. Rows are outputs; the norms belong "
+            "to the inputs, which are the columns.",
+        ),
+        (
+            lambda w, x: w.abs() * x.norm(),
+            "you took one norm of all inputs together. A common factor changes no ranking: each feature needs its own "
+            "norm.",
+        ),
+        (
+            lambda w, x: w.abs() * x.abs().amax(dim=0),
+            "you took the largest value of the feature. Removing the weight changes the output at every token, and "
+            "the norm counts them all.",
+        ),
+        (
+            lambda w, x: w.abs() * x.abs().mean(dim=0),
+            "you averaged the magnitudes of the feature. The output error here is a root of summed squares: the L2 "
+            "norm.",
+        ),
+        (
+            lambda w, x: w.abs() * x.std(dim=0),
+            "you took the standard deviation, which leaves out the mean. A feature that is 10 at every token has a "
+            "deviation of 0, yet the output needs it.",
+        ),
+        (
+            lambda w, x: w.abs() / x.norm(dim=0),
+            "you divided by the norm. The louder the input, the more its weight matters: multiply.",
+        ),
+        (
+            lambda w, x: (w.abs() * x.norm(dim=0)).sum(dim=1),
+            "you added up the costs of each row. One cost per weight is wanted, in the shape of the weight.",
+        ),
+        (
+            lambda w, x: (w * x.mean(dim=0)).abs(),
+            "you averaged the feature over tokens. Positive and negative values cancel in a mean, but a change of the "
+            "output hurts in either direction.",
+        ),
+        (
+            lambda w, x: (w * x.sum(dim=0)).abs(),
+            "you summed the feature over tokens with its sign. Positive and negative values cancel, but a change of "
+            "the output hurts in either direction.",
+        ),
+        (
+            lambda w, x: w.abs() * x.abs().sum(dim=0),
+            "you took the L1 norm of the feature. The output error here is a root of summed squares, so the norm is "
+            "L2.",
+        ),
+        (
+            lambda w, x: w.abs() * x.square().mean(dim=0).sqrt(),
+            "you divided by the number of tokens (a root mean square). It gives the same ranking, but the cost asked "
+            "for is the norm of the whole change.",
+        ),
+        (
+            lambda w, x: w.abs() * x.square().sum(dim=0),
+            "the root is missing: |w| is multiplied by the sum of squares, not by the norm.",
+        ),
+        (
+            lambda w, x: (w.abs() * x.norm(dim=0)).square(),
+            "this is the squared error. The ranking is the same, but the cost asked for is the norm: take the root.",
+        ),
+        (
+            lambda w, x: w * x.norm(dim=0),
+            "your cost can be negative: the sign of the weight is still in it. A norm is never negative.",
+        ),
+    ],
+)
 
 
 # 03.2 Wanda, from weights and inputs to a pruned layer -----------------------------------------------------------------
@@ -137,72 +155,98 @@ def wanda_layer_cases(generator):
     ]
 
 
-def layer_by_magnitude(weight, inputs, sparsity):
-    return weight.masked_fill(rows_smallest(weight.abs(), sparsity), 0)
+def pruned(weight, score, sparsity):
+    """The weight without the smallest scores of each row."""
+    return weight.masked_fill(rows_smallest(score, sparsity), 0)
 
 
-def layer_across_rows(weight, inputs, sparsity):
-    score = removal_cost(weight, inputs)
-    return weight.masked_fill(rows_smallest(score.reshape(1, -1), sparsity).reshape(score.shape), 0)
+pruned_layer = Exercise(
+    "03.2",
+    "a Wanda layer from weights and inputs",
+    wanda_layer,
+    wanda_layer_cases,
+    hints=(
+        "Three steps: score [out, in], then the positions of the smallest scores in each row, then zeros there.",
+        "wanda_score wants one norm per input feature, row_mask the score and the sparsity; masked_fill makes a new "
+        "tensor from the weight and the mask.",
+    ),
+    wrong=[
+        (
+            lambda w, x, s: pruned(w, w.abs(), s),
+            "you ranked by |w| alone. The score needs the inputs too: |w_ij| times ||x_j||.",
+        ),
+        (
+            lambda w, x, s: pruned(w.reshape(1, -1), removal_cost(w, x).reshape(1, -1), s).reshape(w.shape),
+            "your mask compares weights across the whole layer; Wanda compares within one output row.",
+        ),
+        (
+            lambda w, x, s: pruned(w.T, removal_cost(w, x).T, s).T,
+            "your mask compares the weights of one column, that is of one input. Within a column the norm is the same "
+            "for all, so it decides nothing. Wanda compares within one output row.",
+        ),
+        (
+            lambda w, x, s: pruned(w, -removal_cost(w, x), s),
+            "you removed the highest scores. A high score marks a weight that the output needs.",
+        ),
+        (
+            lambda w, x, s: w - wanda_layer(w, x, s),
+            "your mask is inverted: it zeroes what it should keep, and keeps the rest.",
+        ),
+        (
+            lambda w, x, s: pruned(w, removal_cost(w, x), int(s * w.shape[1]) / w.shape[1]),
+            "each row loses too few weights where sparsity * in is not whole: round the count to the nearest number; "
+            "int() truncates it.",
+        ),
+        (
+            lambda w, x, s: pruned(w, removal_cost(w, x), math.ceil(s * w.shape[1]) / w.shape[1]),
+            "each row loses too many weights where sparsity * in is not whole: round the count to the nearest number, "
+            "not up.",
+        ),
+        (
+            lambda w, x, s: wanda_layer(w, x, 1 - s),
+            "you kept the fraction `sparsity` and removed the rest. Sparsity is the fraction that is removed.",
+        ),
+        (
+            lambda w, x, s: pruned(w, w.abs() * x.abs().sum(dim=0), s),
+            "you summed the magnitudes of a feature (L1). The cost of a removal is the L2 norm; a feature that is "
+            "loud at only one token shows the difference.",
+        ),
+        (
+            lambda w, x, s: pruned(w, w.abs() * x.square().sum(dim=0), s),
+            "you multiplied |w| by the squared norm. Squaring the whole score changes no ranking; squaring only the "
+            "norm does.",
+        ),
+        (
+            lambda w, x, s: pruned(w, x.norm(dim=0).expand_as(w), s),
+            "you ranked by the inputs alone. The score needs the weight too: |w_ij| times ||x_j||.",
+        ),
+        (
+            lambda w, x, s: wanda_layer(w, x, s) / (1 - s),
+            "you scaled up the kept weights, as dropout does. Wanda leaves them unchanged.",
+        ),
+        (
+            lambda w, x, s: pruned(w, w * x.norm(dim=0), s),
+            "you ranked by w times the norm, with its sign, so large negative weights are removed first. Take |w|.",
+        ),
+        (
+            lambda w, x, s: pruned(removal_cost(w, x), removal_cost(w, x), s),
+            "you returned scores. The score only decides which weights to remove; the kept ones stay unchanged.",
+        ),
+        (
+            lambda w, x, s: rows_smallest(removal_cost(w, x), s),
+            "you returned the mask. The pruned weight is wanted, zero under the mask.",
+        ),
+    ],
+)
 
 
-def layer_by_columns(weight, inputs, sparsity):
-    return weight.masked_fill(columns_smallest(removal_cost(weight, inputs), sparsity), 0)
-
-
-def layer_upside_down(weight, inputs, sparsity):
-    return weight.masked_fill(rows_smallest(-removal_cost(weight, inputs), sparsity), 0)
-
-
-def layer_keeps_the_smallest(weight, inputs, sparsity):
-    return weight.masked_fill(~rows_smallest(removal_cost(weight, inputs), sparsity), 0)
-
-
-def layer_rounded_down(weight, inputs, sparsity):
-    count = int(sparsity * weight.shape[1])
-    return weight.masked_fill(rows_smallest(removal_cost(weight, inputs), count / weight.shape[1]), 0)
-
-
-def layer_rounded_up(weight, inputs, sparsity):
-    count = math.ceil(sparsity * weight.shape[1])
-    return weight.masked_fill(rows_smallest(removal_cost(weight, inputs), count / weight.shape[1]), 0)
-
-
+@pruned_layer.misconception(
+    "you used a quantile as the threshold and removed what does not exceed it. At sparsity 0 this still removes the "
+    "smallest: rank the scores, and count."
+)
 def layer_by_quantile(weight, inputs, sparsity):
     score = removal_cost(weight, inputs)
     return weight.masked_fill(score <= score.quantile(sparsity, dim=1, keepdim=True), 0)
-
-
-def layer_keeps_its_sparsity(weight, inputs, sparsity):
-    return wanda_layer(weight, inputs, 1 - sparsity)
-
-
-def layer_with_absolute_sum(weight, inputs, sparsity):
-    return weight.masked_fill(rows_smallest(cost_with_absolute_sum(weight, inputs), sparsity), 0)
-
-
-def layer_with_squared_norm(weight, inputs, sparsity):
-    return weight.masked_fill(rows_smallest(cost_squared_norm(weight, inputs), sparsity), 0)
-
-
-def layer_by_inputs(weight, inputs, sparsity):
-    return weight.masked_fill(rows_smallest(inputs.norm(dim=0).expand_as(weight), sparsity), 0)
-
-
-def layer_rescaled(weight, inputs, sparsity):
-    return wanda_layer(weight, inputs, sparsity) / (1 - sparsity)
-
-
-def layer_signed(weight, inputs, sparsity):
-    return weight.masked_fill(rows_smallest(weight * inputs.norm(dim=0), sparsity), 0)
-
-
-def layer_keeps_the_product(weight, inputs, sparsity):
-    return removal_cost(weight, inputs).masked_fill(rows_smallest(removal_cost(weight, inputs), sparsity), 0)
-
-
-def layer_mask_only(weight, inputs, sparsity):
-    return rows_smallest(removal_cost(weight, inputs), sparsity)
 
 
 # 03.3 Norms of a stream -------------------------------------------------------------------------------------------------
@@ -225,48 +269,78 @@ def stream_norm_cases(generator):
     return [([ones, twos], [full, half]), ([ones], [full]), (batches, list(lengths))]
 
 
-def norms_added(batches, masks):
-    return sum(inputs[mask].norm(dim=0) for inputs, mask in zip(batches, masks, strict=True))
+def batch_norms(batches, masks):
+    """The norms of each batch by itself [batches, in]."""
+    return torch.stack([inputs[mask].norm(dim=0) for inputs, mask in zip(batches, masks, strict=True)])
 
 
-def norms_averaged(batches, masks):
-    return norms_added(batches, masks) / len(batches)
+stream = Exercise(
+    "03.3",
+    "norms of a stream of batches",
+    stream_norm,
+    stream_norm_cases,
+    hints=(
+        "Which quantity of two batches can simply be added, so that the result is that of one long batch?",
+        "inputs[mask] has shape [tokens, in]. Add up tokens.square().sum(dim=0) over the batches; one sqrt after the "
+        "loop.",
+    ),
+    wrong=[
+        (
+            lambda batches, masks: sum(batch_norms(batches, masks)),
+            "you added the norms of the batches. Norms do not add up, their squares do: 3 and 4 make 5, not 7.",
+        ),
+        (
+            lambda batches, masks: sum(batch_norms(batches, masks)) / len(batches),
+            "you averaged the norms of the batches. A short batch then counts as much as a long one. Add squares, and "
+            "take one root at the end.",
+        ),
+        (
+            lambda batches, masks: stream_norm(batches, [torch.ones_like(mask) for mask in masks]),
+            "you counted the padding: leave out the positions where the mask is False.",
+        ),
+        (
+            lambda batches, masks: stream_norm(batches, [~mask for mask in masks]),
+            "you kept the padding and left out the text. True marks a token.",
+        ),
+        (
+            lambda batches, masks: batch_norms(batches, masks).amax(dim=0),
+            "you took the largest of the batches' norms. Every batch contributes to the norm of the whole: add their "
+            "squares.",
+        ),
+        (
+            lambda batches, masks: batch_norms(batches, masks),
+            "this is one norm per batch. One norm per feature, over all batches, is wanted.",
+        ),
+        (
+            lambda batches, masks: stream_norm(batches[-1:], masks[-1:]),
+            "only the last batch counts: the sum starts again in each turn of the loop.",
+        ),
+        (
+            lambda batches, masks: stream_norm(batches, masks).square(),
+            "the root at the end is missing: this is the sum of squares.",
+        ),
+        (
+            lambda batches, masks: stream_norm(batches, masks) / sum(int(mask.sum()) for mask in masks) ** 0.5,
+            "you divided by the number of tokens. The ranking within a layer stays the same, but the L2 norm is "
+            "wanted.",
+        ),
+    ],
+)
 
 
-def norms_with_padding(batches, masks):
-    return stream_norm(batches, [torch.ones_like(mask) for mask in masks])
-
-
-def norms_of_padding(batches, masks):
-    return stream_norm(batches, [~mask for mask in masks])
-
-
+@stream.misconception(
+    "you averaged the norms of the batches, weighted by their tokens. Norms do not average to the norm of the whole: "
+    "add squares, and take one root at the end."
+)
 def norms_weighted(batches, masks):
     counts = [int(mask.sum()) for mask in masks]
     norms = [inputs[mask].norm(dim=0) for inputs, mask in zip(batches, masks, strict=True)]
     return sum(count * norm for count, norm in zip(counts, norms, strict=True)) / sum(counts)
 
 
-def norms_of_largest_batch(batches, masks):
-    return torch.stack([inputs[mask].norm(dim=0) for inputs, mask in zip(batches, masks, strict=True)]).amax(dim=0)
-
-
-def norms_listed(batches, masks):
-    return torch.stack([inputs[mask].norm(dim=0) for inputs, mask in zip(batches, masks, strict=True)])
-
-
-def norms_of_last_batch(batches, masks):
-    return stream_norm(batches[-1:], masks[-1:])
-
-
-def norms_without_root(batches, masks):
-    return stream_norm(batches, masks).square()
-
-
-def norms_per_token(batches, masks):
-    return stream_norm(batches, masks) / sum(int(mask.sum()) for mask in masks) ** 0.5
-
-
+@stream.misconception(
+    "you averaged the feature over the tokens before squaring. Values of opposite sign then cancel: square first."
+)
 def norms_of_means(batches, masks):
     return sum(inputs[mask].mean(dim=0).square() for inputs, mask in zip(batches, masks, strict=True)).sqrt()
 
@@ -283,300 +357,49 @@ def power_score_cases(generator):
     return [(W, NORMS, 1.0), (W, NORMS, 0.0), (W, NORMS, 2.0), (normal(generator, 5, 6), norm, 0.5)]
 
 
-def power_on_the_product(weight, input_norm, power):
-    return (weight.abs() * input_norm) ** power
-
-
-def power_on_the_weight(weight, input_norm, power):
-    return weight.abs() ** power * input_norm
-
-
-def power_reversed(weight, input_norm, power):
-    return weight.abs() * input_norm ** (1 - power)
-
-
-def power_as_mixture(weight, input_norm, power):
-    return (1 - power) * weight.abs() + power * weight.abs() * input_norm
-
-
-def power_shared_out(weight, input_norm, power):
-    return weight.abs() ** (1 - power) * input_norm**power
-
-
-def power_of_the_square(weight, input_norm, power):
-    return weight.abs() * input_norm.square() ** power
-
-
-def power_as_factor(weight, input_norm, power):
-    return weight.abs() * input_norm * power
-
-
-def power_as_exponential(weight, input_norm, power):
-    return weight.abs() * power**input_norm
-
-
-def power_not_used(weight, input_norm, power):
-    return weight.abs() * input_norm
-
-
-def power_signed(weight, input_norm, power):
-    return weight * input_norm**power
-
-
-EXERCISES = [
-    Exercise(
-        key="03.1",
-        title="what one removal costs",
-        cases=removal_cost_cases,
-        solution=removal_cost,
-        misconceptions=[
-            Misconception(
-                cost_without_inputs, "this is magnitude: the inputs do not enter. What does each weight multiply?"
-            ),
-            Misconception(
-                cost_with_token_norms,
-                "you took one norm per token (dim=1). A weight w_ij reads one feature, over all tokens: one norm per "
-                "column of the inputs.",
-            ),
-            Misconception(
-                cost_per_output,
-                "you took one norm per token and gave it to the rows of the weight. Rows are outputs; the norms belong to "
-                "the inputs, which are the columns.",
-            ),
-            Misconception(
-                cost_with_one_norm,
-                "you took one norm of all inputs together. A factor that all weights share changes no ranking: each feature "
-                "needs its own norm.",
-            ),
-            Misconception(
-                cost_with_maximum,
-                "you took the largest value of the feature. Removing the weight changes the output at every token, and the "
-                "norm counts them all.",
-            ),
-            Misconception(
-                cost_with_mean_magnitude,
-                "you averaged the magnitudes of the feature. The output error here is a root of summed squares: the L2 norm.",
-            ),
-            Misconception(
-                cost_with_deviation,
-                "you took the standard deviation, which leaves out the mean. A feature that is 10 at every token has none, but "
-                "the output would miss it.",
-            ),
-            Misconception(
-                cost_divided, "you divided by the norm. The louder the input, the more its weight is missed: multiply."
-            ),
-            Misconception(
-                cost_of_outputs,
-                "you added up the costs of each row. One cost for every single weight is wanted, in the shape of the weight.",
-            ),
-            Misconception(
-                cost_with_mean,
-                "you averaged the feature over tokens. Positive and negative values cancel in a mean, but a change of "
-                "the output hurts in either direction.",
-            ),
-            Misconception(
-                cost_with_sum,
-                "you summed the feature over tokens with its sign. Positive and negative values cancel, but a change of "
-                "the output hurts in either direction.",
-            ),
-            Misconception(
-                cost_with_absolute_sum,
-                "you took the L1 norm of the feature. The output error here is a root of summed squares, so the norm is L2.",
-            ),
-            Misconception(
-                cost_per_token,
-                "you divided by the number of tokens (a root mean square). It gives the same ranking, but the cost asked "
-                "for is the norm of the whole change.",
-            ),
-            Misconception(
-                cost_squared_norm, "the root is missing: |w| is multiplied by the sum of squares, not by the norm."
-            ),
-            Misconception(
-                cost_squared,
-                "this is the squared error. The ranking is the same, but the cost asked for is the norm: take the root.",
-            ),
-            Misconception(
-                cost_signed, "your cost can be negative: the sign of the weight is still in it. A norm has no sign."
-            ),
-        ],
-        hints=(
-            "Removing w_ij changes output i by -w_ij times column j of the inputs, and nothing else. How long is that vector?",
-            "inputs.norm(dim=...) over the tokens leaves one norm per column, [in]. A tensor [in] broadcasts over the rows of "
-            "one of shape [out, in].",
-        ),
+dial = Exercise(
+    "03.4",
+    "a dial from magnitude to Wanda",
+    power_score,
+    power_score_cases,
+    hints=(
+        "At power 0 every norm has to become 1, at power 1 it has to stay as it is.",
+        "Only the norm gets the exponent, with **; the weight keeps its absolute value. [in] broadcasts over the rows.",
     ),
-    Exercise(
-        key="03.2",
-        title="a Wanda layer from weights and inputs",
-        cases=wanda_layer_cases,
-        solution=wanda_layer,
-        misconceptions=[
-            Misconception(
-                layer_by_magnitude, "you ranked by |w| alone. The inputs have to enter the score: |w_ij| times ||x_j||."
-            ),
-            Misconception(
-                layer_across_rows,
-                "your mask compares weights across the whole layer; Wanda compares within one output row.",
-            ),
-            Misconception(
-                layer_by_columns,
-                "your mask compares the weights of one column, that is of one input. Within a column the norm is the "
-                "same for all, so it decides nothing. Wanda compares within one output row.",
-            ),
-            Misconception(
-                layer_upside_down, "you removed the highest scores. A high score means that the output would miss it."
-            ),
-            Misconception(
-                layer_keeps_the_smallest,
-                "your mask is turned round: it zeroes what it should keep, and keeps the rest.",
-            ),
-            Misconception(
-                layer_rounded_down,
-                "each row loses too few weights where sparsity * in is not whole: the count is rounded to the nearest "
-                "number, int() cuts it off.",
-            ),
-            Misconception(
-                layer_rounded_up,
-                "each row loses too many weights where sparsity * in is not whole: the count is rounded to the nearest number, "
-                "not up.",
-            ),
-            Misconception(
-                layer_by_quantile,
-                "you took a quantile for a threshold and removed what does not exceed it. At sparsity 0 the smallest still "
-                "goes: rank the scores, and count.",
-            ),
-            Misconception(
-                layer_keeps_its_sparsity,
-                "you kept the share `sparsity` and removed the rest. Sparsity is the share that goes.",
-            ),
-            Misconception(
-                layer_with_absolute_sum,
-                "you summed the magnitudes of a feature (L1). What a removal costs is the L2 norm; a feature that is loud at one "
-                "token only shows the difference.",
-            ),
-            Misconception(
-                layer_with_squared_norm,
-                "you multiplied |w| by the squared norm. Squaring the whole score changes no ranking; squaring only the norm does.",
-            ),
-            Misconception(
-                layer_by_inputs,
-                "you ranked by the inputs alone. The weight has to enter the score: |w_ij| times ||x_j||.",
-            ),
-            Misconception(
-                layer_rescaled,
-                "you scaled up the weights that stay, as dropout does. Wanda leaves them exactly as they are.",
-            ),
-            Misconception(
-                layer_signed,
-                "you ranked by w times the norm, with its sign, so large negative weights go first. Take |w|.",
-            ),
-            Misconception(
-                layer_keeps_the_product,
-                "what you return are scores. The score only decides which weights go; the kept weights stay as they are.",
-            ),
-            Misconception(
-                layer_mask_only, "what you return is the mask. The pruned weight is wanted, zero under the mask."
-            ),
-        ],
-        hints=(
-            "Three steps: score [out, in], then the positions of the smallest scores in each row, then zeros there.",
-            "wanda_score wants one norm per input feature, row_mask the score and the sparsity; masked_fill makes a new tensor "
-            "from the weight and the mask.",
+    wrong=[
+        (
+            lambda w, n, p: (w.abs() * n) ** p,
+            "the power acts on the whole product, weight included. A power of the whole score does not change any "
+            "ranking; it belongs on the norm alone.",
         ),
-    ),
-    Exercise(
-        key="03.3",
-        title="norms of a stream of batches",
-        cases=stream_norm_cases,
-        solution=stream_norm,
-        misconceptions=[
-            Misconception(
-                norms_added,
-                "you added the norms of the batches. Norms do not add up, their squares do: 3 and 4 make 5, not 7.",
-            ),
-            Misconception(
-                norms_averaged,
-                "you averaged the norms of the batches. A short batch then counts as much as a long one. Add squares, and "
-                "take one root at the end.",
-            ),
-            Misconception(
-                norms_with_padding,
-                "padding is counted. It is no text: leave out the positions where the mask is False.",
-            ),
-            Misconception(norms_of_padding, "you kept the padding and left out the text. True marks a token."),
-            Misconception(
-                norms_weighted,
-                "you averaged the norms of the batches, weighted by their tokens. Norms do not average to the norm of the whole: "
-                "add squares, and take one root at the end.",
-            ),
-            Misconception(
-                norms_of_largest_batch,
-                "you took the largest of the batches' norms. Every batch adds to the norm of the whole: add their squares.",
-            ),
-            Misconception(
-                norms_listed,
-                "this is one norm for each batch. One norm per feature over all batches together is wanted.",
-            ),
-            Misconception(
-                norms_of_last_batch, "only the last batch counts: the sum starts anew in each turn of the loop."
-            ),
-            Misconception(norms_without_root, "the root at the end is missing: this is the sum of squares."),
-            Misconception(
-                norms_per_token,
-                "you divided by the number of tokens. The ranking within a layer stays the same, but the L2 norm is wanted.",
-            ),
-            Misconception(
-                norms_of_means,
-                "you averaged the feature over the tokens before squaring. Values of opposite sign cancel then: square first.",
-            ),
-        ],
-        hints=(
-            "Which quantity of two batches can simply be added, so that the result is that of one long batch?",
-            "inputs[mask] has shape [tokens, in]. Add up tokens.square().sum(dim=0) over the batches; one sqrt after the loop.",
+        (
+            lambda w, n, p: w.abs() * n ** (1 - p),
+            "the dial is reversed: power 0 must ignore the norm (magnitude), power 1 must use it in full (Wanda).",
         ),
-    ),
-    Exercise(
-        key="03.4",
-        title="a dial from magnitude to Wanda",
-        cases=power_score_cases,
-        solution=power_score,
-        misconceptions=[
-            Misconception(
-                power_on_the_product,
-                "the power acts on the whole product, weight included. A power of the whole score does not change any "
-                "ranking; it belongs on the norm alone.",
-            ),
-            Misconception(
-                power_reversed,
-                "the dial is turned round: at power 0 the norm has to have no say (magnitude), at 1 its full say (Wanda).",
-            ),
-            Misconception(
-                power_as_mixture,
-                "you mixed the two scores in a straight line. The ends are right, but between them a sum is not a power: the "
-                "norm gets the exponent.",
-            ),
-            Misconception(
-                power_shared_out,
-                "you took a power from the weight and gave it to the norm: at 1 only the inputs are left. The weight keeps its "
-                "full say at every setting.",
-            ),
-            Misconception(
-                power_of_the_square, "the norm is squared before the power acts, so at 1 the score is not Wanda's."
-            ),
-            Misconception(power_on_the_weight, "the power acts on the weight. It belongs on the norm."),
-            Misconception(
-                power_as_factor,
-                "you multiplied by the power. A constant factor does not change any ranking; raise the norm to it.",
-            ),
-            Misconception(power_as_exponential, "base and exponent are swapped: this is power ** norm."),
-            Misconception(power_not_used, "this is Wanda at every setting of the dial: the power is not used."),
-            Misconception(
-                power_signed, "the sign of the weight is still in the score, so negative weights would go first."
-            ),
-        ],
-        hints=(
-            "At power 0 every norm has to become 1, at power 1 it has to stay as it is.",
-            "Only the norm gets the exponent, with **; the weight keeps its absolute value. [in] broadcasts over the rows.",
+        (
+            lambda w, n, p: (1 - p) * w.abs() + p * w.abs() * n,
+            "you mixed the two scores linearly. The ends are right, but between them a sum is not a power: the "
+            "exponent belongs on the norm.",
         ),
-    ),
-]
+        (
+            lambda w, n, p: w.abs() ** (1 - p) * n**p,
+            "you split the exponent between weight and norm: at 1 only the inputs are left. The weight counts in full "
+            "at every setting.",
+        ),
+        (
+            lambda w, n, p: w.abs() * n.square() ** p,
+            "the norm is squared before the power acts, so at 1 the score is not Wanda's.",
+        ),
+        (lambda w, n, p: w.abs() ** p * n, "the power acts on the weight. It belongs on the norm."),
+        (
+            lambda w, n, p: w.abs() * n * p,
+            "you multiplied by the power. A constant factor does not change any ranking; raise the norm to it.",
+        ),
+        (lambda w, n, p: w.abs() * p**n, "base and exponent are swapped: this is power ** norm."),
+        (lambda w, n, p: w.abs() * n, "this is Wanda at every setting of the dial: the power is not used."),
+        (
+            lambda w, n, p: w * n**p,
+            "the sign of the weight is still in the score, so negative weights would be pruned first.",
+        ),
+    ],
+)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from .types import Exercise, Misconception
+from .types import Exercise
 
 
 def normal(generator, *shape):
@@ -68,33 +68,51 @@ def _heard(block, batches, masks, what="input"):
     return [list(of_layer) for of_layer in zip(*heard, strict=True)]
 
 
-def block_norms_of_outputs(block, batches, masks):
-    return [torch.cat(tokens).norm(dim=0) for tokens in _heard(block, batches, masks, what="output")]
-
-
-def block_norms_with_padding(block, batches, masks):
-    return block_norms(block, batches, [torch.ones_like(mask) for mask in masks])
-
-
-def block_norms_of_last_batch(block, batches, masks):
-    return block_norms(block, batches[-1:], masks[-1:])
-
-
-def block_norms_added(block, batches, masks):
-    return [sum(part.norm(dim=0) for part in tokens) for tokens in _heard(block, batches, masks)]
-
-
-def block_norms_averaged(block, batches, masks):
-    return [norm / len(batches) for norm in block_norms_added(block, batches, masks)]
-
-
-def block_norms_without_root(block, batches, masks):
-    return [norm.square() for norm in block_norms(block, batches, masks)]
-
-
-def block_norms_of_the_block_input(block, batches, masks):
-    first = block_norms(block, batches, masks)[0]
-    return [first for module in block.modules() if isinstance(module, nn.Linear)]
+hooks = Exercise(
+    "04.1",
+    "what the layers of a block read",
+    block_norms,
+    block_norms_cases,
+    hints=(
+        "A hook on each nn.Linear, called before its forward, sees the layer's input. Which quantity can it simply "
+        "add up from batch to batch?",
+        "register_forward_pre_hook(hook) calls hook(layer, args). args[0][mask] is [tokens, in]; add up its "
+        ".square().sum(dim=0) per layer, run block(hidden) on each batch, remove the hooks, and take the roots.",
+    ),
+    wrong=[
+        (
+            lambda *given: [torch.cat(tokens).norm(dim=0) for tokens in _heard(*given, what="output")],
+            "you recorded the layers' outputs. Wanda needs the norms of their inputs: a forward pre-hook gets them as "
+            "args[0].",
+        ),
+        (
+            lambda block, batches, masks: block_norms(block, batches, [torch.ones_like(mask) for mask in masks]),
+            "you counted the padding: leave out the positions where the mask is False.",
+        ),
+        (
+            lambda block, batches, masks: block_norms(block, batches[-1:], masks[-1:]),
+            "only the last batch counts: the hook overwrites the earlier sum. Add to it instead.",
+        ),
+        (
+            lambda *given: [sum(part.norm(dim=0) for part in tokens) for tokens in _heard(*given)],
+            "you added the norms of the batches. Norms do not add up, their squares do: 3 and 4 make 5, not 7.",
+        ),
+        (
+            lambda *given: [sum(part.norm(dim=0) for part in parts) / len(parts) for parts in _heard(*given)],
+            "you averaged the norms of the batches. A short batch then counts as much as a long one. Add squares, and "
+            "take one root at the end.",
+        ),
+        (
+            lambda *given: [norm.square() for norm in block_norms(*given)],
+            "the root at the end is missing: these are sums of squares.",
+        ),
+        (
+            lambda *given: block_norms(*given)[:1] * len(block_norms(*given)),
+            "every layer got the norm of the block's input. The second layer reads what the first one made of it: "
+            "each layer needs its own hook.",
+        ),
+    ],
+)
 
 
 # 04.2 The walk -----------------------------------------------------------------------------------------------------------
@@ -146,28 +164,47 @@ def _walk(blocks, inputs, sparsity, *, inner_of="dense", passes_on="pruned", nor
     return pruned
 
 
-def walk_recomputed_too_early(blocks, inputs, sparsity):
-    return _walk(blocks, inputs, sparsity, passes_on="dense")
-
-
-def walk_without_recomputing(blocks, inputs, sparsity):
-    return _walk(blocks, inputs, sparsity, passes_on="nothing")
-
-
-def walk_layer_by_layer(blocks, inputs, sparsity):
-    return _walk(blocks, inputs, sparsity, inner_of="pruned")
-
-
-def walk_without_residual(blocks, inputs, sparsity):
-    return _walk(blocks, inputs, sparsity, passes_on="no residual")
-
-
-def walk_by_magnitude(blocks, inputs, sparsity):
-    return _walk(blocks, inputs, sparsity, norms=False)
-
-
-def walk_over_one_block(blocks, inputs, sparsity):
-    return [*toy_walk(blocks[:1], inputs, sparsity), *blocks[1:]]
+walk = Exercise(
+    "04.2",
+    "the walk over a toy model",
+    toy_walk,
+    toy_walk_cases,
+    hints=(
+        "Three steps per block, and their order matters: norms while it is dense, prune both layers, run the pruned "
+        "block on its own inputs.",
+        "In the loop: inner, _ = run_toy(block, inputs); prune the two weights with inputs.norm(dim=0) and "
+        "inner.norm(dim=0); then inputs = run_toy(the pruned pair, inputs)[1].",
+    ),
+    wrong=[
+        (
+            lambda blocks, x, s: _walk(blocks, x, s, passes_on="dense"),
+            "the next block reads the dense block's output, computed before it was pruned. That is propagate='dense'; "
+            "here the pruned block feeds the next one.",
+        ),
+        (
+            lambda blocks, x, s: _walk(blocks, x, s, passes_on="nothing"),
+            "every block gets the first block's inputs. After a block is pruned, run it: its output is what the next "
+            "one reads.",
+        ),
+        (
+            lambda blocks, x, s: _walk(blocks, x, s, inner_of="pruned"),
+            "you took the second layer's norms after pruning the first layer. Within a block, all statistics come "
+            "from the dense block: take both norms first, then prune both layers.",
+        ),
+        (
+            lambda blocks, x, s: _walk(blocks, x, s, passes_on="no residual"),
+            "the residual is missing: a block adds its result to its input.",
+        ),
+        (
+            lambda blocks, x, s: _walk(blocks, x, s, norms=False),
+            "you ranked by |w| alone: the score needs the norms of each layer's inputs too.",
+        ),
+        (
+            lambda blocks, x, s: [*toy_walk(blocks[:1], x, s), *blocks[1:]],
+            "only the first block was pruned. The walk goes on to the last one.",
+        ),
+    ],
+)
 
 
 # 04.3 The peak of a streamed run -----------------------------------------------------------------------------------------
@@ -204,48 +241,74 @@ def _numbers(shapes):
     return sum(outputs * inputs for outputs, inputs in shapes)
 
 
-def peak_of_the_whole_model(blocks, embedding, itemsize):
-    return itemsize * (_numbers([embedding]) + sum(map(_numbers, blocks)))
+def _moments(blocks, embedding, itemsize, copy=4):
+    """The bytes of each of the three moments, with working copies of `copy` bytes a number."""
+    start = itemsize * (_numbers([embedding]) + _numbers(blocks[0]))
+    masks = max(itemsize * _numbers(block) + 4 * copy * max(_numbers([shape]) for shape in block) for block in blocks)
+    reading = itemsize * max(_numbers(one) + _numbers(other) for one, other in pairwise(blocks))
+    return start, masks, reading
 
 
+peak = Exercise(
+    "04.3",
+    "the peak of a streamed run",
+    streamed_peak,
+    streamed_peak_cases,
+    hints=(
+        "Three moments, three sums. Only one of the three needs to know about float32.",
+        "max of: itemsize * (embedding + first block); the largest itemsize * block + 16 * largest layer of that "
+        "block; itemsize * the largest pair of neighbours, pairwise(blocks).",
+    ),
+    wrong=[
+        (
+            lambda blocks, embedding, size: size * (_numbers([embedding]) + sum(map(_numbers, blocks))),
+            "this is the whole model. When streaming, each block is freed before the next but one is read.",
+        ),
+        (
+            lambda blocks, embedding, size: streamed_peak(blocks, embedding, size) // size,
+            "you counted numbers, not bytes. How many bytes does each take?",
+        ),
+        (
+            lambda blocks, embedding, size: max(_moments(blocks, embedding, size, copy=size)),
+            "the working copies are float32 whatever the checkpoint's dtype: 4 bytes each, not itemsize.",
+        ),
+        (
+            lambda *given: max(_moments(*given, copy=0)),
+            "the moment when masks are chosen is missing: four float32 copies of the current layer are then in memory "
+            "beside the block.",
+        ),
+        (
+            lambda *given: max(_moments(*given)[:2]),
+            "the moment when the next block is read is missing: two neighbours are then in memory.",
+        ),
+        (
+            lambda blocks, e, size: max(streamed_peak(blocks, e, size), 2 * size * max(map(_numbers, blocks))),
+            "you took the largest block twice. Only neighbours are in memory together, and the largest two need not "
+            "be neighbours.",
+        ),
+        (
+            lambda blocks, embedding, size: streamed_peak(blocks, (0, 0), size),
+            "the embedding is missing: to make the first block's inputs it has to be in memory beside that block.",
+        ),
+    ],
+)
+
+
+@peak.misconception(
+    "you added up what is never in memory together. Compute each of the three moments, and take the largest."
+)
 def peak_as_a_sum(blocks, embedding, itemsize):
     largest = max(outputs * inputs for block in blocks for outputs, inputs in block)
     pair = max(_numbers(one) + _numbers(other) for one, other in pairwise(blocks))
     return itemsize * (_numbers([embedding]) + pair) + 16 * largest
 
 
-def peak_in_numbers(blocks, embedding, itemsize):
-    return streamed_peak(blocks, embedding, itemsize) // itemsize
-
-
-def peak_with_narrow_copies(blocks, embedding, itemsize):
-    masks = max(_numbers(block) + 4 * max(_numbers([shape]) for shape in block) for block in blocks)
-    start = _numbers([embedding]) + _numbers(blocks[0])
-    pair = max(_numbers(one) + _numbers(other) for one, other in pairwise(blocks))
-    return itemsize * max(start, masks, pair)
-
-
-def peak_without_copies(blocks, embedding, itemsize):
-    pair = max(_numbers(one) + _numbers(other) for one, other in pairwise(blocks))
-    return itemsize * max(_numbers([embedding]) + _numbers(blocks[0]), pair)
-
-
-def peak_without_reading_ahead(blocks, embedding, itemsize):
-    masks = max(itemsize * _numbers(block) + 16 * max(_numbers([shape]) for shape in block) for block in blocks)
-    return max(itemsize * (_numbers([embedding]) + _numbers(blocks[0])), masks)
-
-
-def peak_of_the_largest_twice(blocks, embedding, itemsize):
-    return max(streamed_peak(blocks, embedding, itemsize), 2 * itemsize * max(map(_numbers, blocks)))
-
-
+@peak.misconception(
+    "you put the embedding beside the largest block. It is needed for the first block only, and freed after that."
+)
 def peak_with_embedding_for_all(blocks, embedding, itemsize):
     largest = itemsize * (_numbers([embedding]) + max(map(_numbers, blocks)))
     return max(streamed_peak(blocks, embedding, itemsize), largest)
-
-
-def peak_without_embedding(blocks, embedding, itemsize):
-    return streamed_peak(blocks, (0, 0), itemsize)
 
 
 # 04.4 Two machines -------------------------------------------------------------------------------------------------------
@@ -263,212 +326,58 @@ def merged_norm_cases(generator):
     ]
 
 
-def merged_by_adding(norms, tokens):
-    return torch.stack(list(norms)).sum(dim=0)
+merge = Exercise(
+    "04.4",
+    "one norm from several machines",
+    merged_norm,
+    merged_norm_cases,
+    hints=(
+        "What would one machine compute that had read all texts? Which part of it can be computed in pieces?",
+        "Square, add, root. The numbers of tokens are not needed.",
+    ),
+    wrong=[
+        (
+            lambda norms, tokens: torch.stack(list(norms)).sum(dim=0),
+            "you added the norms. Norms do not add up, their squares do: 3 and 4 make 5, not 7.",
+        ),
+        (
+            lambda norms, tokens: torch.stack(list(norms)).mean(dim=0),
+            "you averaged the norms. More text makes the norm larger; an average does not grow.",
+        ),
+        (
+            lambda norms, tokens: torch.stack(list(norms)).amax(dim=0),
+            "you took the largest norm; what the other machines saw is lost.",
+        ),
+        (lambda norms, tokens: norms[0], "you took the first machine's norm; what the others saw is lost."),
+        (
+            lambda norms, tokens: merged_norm(norms, tokens).square(),
+            "the root at the end is missing: this is the sum of squares.",
+        ),
+        (
+            lambda norms, tokens: merged_norm(norms, tokens) / len(norms) ** 0.5,
+            "you averaged the squares over the machines. Their sum is wanted: it is one sum over all tokens.",
+        ),
+        (
+            lambda norms, tokens: merged_norm(norms, tokens) / sum(tokens) ** 0.5,
+            "you divided by the number of tokens (a root mean square). The ranking within a layer stays the same, but "
+            "the L2 norm is wanted.",
+        ),
+    ],
+)
 
 
-def merged_by_averaging(norms, tokens):
-    return torch.stack(list(norms)).mean(dim=0)
-
-
+@merge.misconception(
+    "you averaged the norms, weighted by tokens. A squared norm is already a sum over tokens: nothing needs a weight."
+)
 def merged_by_weighted_average(norms, tokens):
     weights = torch.tensor(tokens, dtype=torch.float32)
     return (torch.stack(list(norms)) * weights[:, None]).sum(dim=0) / weights.sum()
 
 
-def merged_by_maximum(norms, tokens):
-    return torch.stack(list(norms)).amax(dim=0)
-
-
-def merged_of_the_first(norms, tokens):
-    return norms[0]
-
-
-def merged_without_root(norms, tokens):
-    return merged_norm(norms, tokens).square()
-
-
-def merged_by_mean_square(norms, tokens):
-    return merged_norm(norms, tokens) / len(norms) ** 0.5
-
-
-def merged_per_token(norms, tokens):
-    return merged_norm(norms, tokens) / sum(tokens) ** 0.5
-
-
+@merge.misconception(
+    "you weighted the squares by tokens. They are already sums over tokens: a machine that saw more of them has larger "
+    "norms."
+)
 def merged_with_weighted_squares(norms, tokens):
     weights = torch.tensor(tokens, dtype=torch.float32)
     return ((torch.stack(list(norms)).square() * weights[:, None]).sum(dim=0) / weights.sum()).sqrt()
-
-
-EXERCISES = [
-    Exercise(
-        key="04.1",
-        title="what the layers of a block read",
-        cases=block_norms_cases,
-        solution=block_norms,
-        misconceptions=[
-            Misconception(
-                block_norms_of_outputs,
-                "you listened to what the layers give. Wanda wants the norm of what they read: a forward pre-hook gets it "
-                "as args[0].",
-            ),
-            Misconception(
-                block_norms_with_padding,
-                "padding is counted. It is no text: leave out the positions where the mask is False.",
-            ),
-            Misconception(
-                block_norms_of_last_batch,
-                "only the last batch counts: the hook overwrites what it noted before. It has to add to it.",
-            ),
-            Misconception(
-                block_norms_added,
-                "you added the norms of the batches. Norms do not add up, their squares do: 3 and 4 make 5, not 7.",
-            ),
-            Misconception(
-                block_norms_averaged,
-                "you averaged the norms of the batches. A short batch then counts as much as a long one. Add squares, and "
-                "take one root at the end.",
-            ),
-            Misconception(block_norms_without_root, "the root at the end is missing: these are sums of squares."),
-            Misconception(
-                block_norms_of_the_block_input,
-                "every layer got the norm of the block's input. The second layer reads what the first one made of it: each "
-                "layer needs a hook of its own.",
-            ),
-        ],
-        hints=(
-            "A hook on each nn.Linear, called before its forward, sees the layer's input. Which quantity can it simply add "
-            "up from batch to batch?",
-            "register_forward_pre_hook(hook) calls hook(layer, args). args[0][mask] is [tokens, in]; add up its "
-            ".square().sum(dim=0) per layer, run block(hidden) on each batch, remove the hooks, and take the roots.",
-        ),
-    ),
-    Exercise(
-        key="04.2",
-        title="the walk over a toy model",
-        cases=toy_walk_cases,
-        solution=toy_walk,
-        misconceptions=[
-            Misconception(
-                walk_recomputed_too_early,
-                "the next block gets what the dense block gives: its outputs were computed before it was pruned, or never "
-                "anew. That is propagate='dense'; here the pruned block is to feed the next one.",
-            ),
-            Misconception(
-                walk_without_recomputing,
-                "every block gets the first block's inputs. After a block is pruned, run it: its output is what the next "
-                "one reads.",
-            ),
-            Misconception(
-                walk_layer_by_layer,
-                "the second layer's norms were taken behind the first layer's pruned weights. Within a block, all "
-                "statistics come from the dense block: take both norms first, then prune both layers.",
-            ),
-            Misconception(
-                walk_without_residual,
-                "the block's own input is missing in what you pass on: a block adds to its input.",
-            ),
-            Misconception(
-                walk_by_magnitude,
-                "you ranked by |w| alone: the norms of what each layer reads have to enter the score.",
-            ),
-            Misconception(walk_over_one_block, "only the first block was pruned. The walk goes on to the last one."),
-        ],
-        hints=(
-            "Three steps per block, and their order matters: norms while it is dense, prune both layers, run the pruned "
-            "block on its own inputs.",
-            "In the loop: inner, _ = run_toy(block, inputs); prune the two weights with inputs.norm(dim=0) and "
-            "inner.norm(dim=0); then inputs = run_toy(the pruned pair, inputs)[1].",
-        ),
-    ),
-    Exercise(
-        key="04.3",
-        title="the peak of a streamed run",
-        cases=streamed_peak_cases,
-        solution=streamed_peak,
-        misconceptions=[
-            Misconception(
-                peak_of_the_whole_model,
-                "this is the whole model. Streamed, a block leaves memory before the next but one is read.",
-            ),
-            Misconception(
-                peak_as_a_sum,
-                "you added up what is never there at the same time. Compute each of the three moments, and take the largest.",
-            ),
-            Misconception(
-                peak_in_numbers, "you counted numbers, or divided by itemsize. How many bytes does each take?"
-            ),
-            Misconception(
-                peak_with_narrow_copies,
-                "the working copies are float32 whatever the checkpoint's dtype: 4 bytes each, not itemsize.",
-            ),
-            Misconception(
-                peak_without_copies,
-                "the moment in which masks are chosen is missing: then four float32 copies of the layer at hand are there "
-                "besides the block.",
-            ),
-            Misconception(
-                peak_without_reading_ahead,
-                "the moment in which the next block is read is missing: then two neighbours are in memory.",
-            ),
-            Misconception(
-                peak_of_the_largest_twice,
-                "you took the largest block twice. Only neighbours are in memory together, and the largest two need not "
-                "be neighbours.",
-            ),
-            Misconception(
-                peak_with_embedding_for_all,
-                "you put the embedding beside the largest block. It is needed for the first block only, and gone after that.",
-            ),
-            Misconception(
-                peak_without_embedding,
-                "the embedding is missing: to make the first block's inputs it has to be in memory beside that block.",
-            ),
-        ],
-        hints=(
-            "Three moments, three sums. Only one of the three needs to know about float32.",
-            "max of: itemsize * (embedding + first block); the largest itemsize * block + 16 * largest layer of that block; "
-            "itemsize * the largest pair of neighbours, pairwise(blocks).",
-        ),
-    ),
-    Exercise(
-        key="04.4",
-        title="one norm from several machines",
-        cases=merged_norm_cases,
-        solution=merged_norm,
-        misconceptions=[
-            Misconception(
-                merged_by_adding, "you added the norms. Norms do not add up, their squares do: 3 and 4 make 5, not 7."
-            ),
-            Misconception(
-                merged_by_averaging, "you averaged the norms. More text makes a norm longer, an average does not."
-            ),
-            Misconception(
-                merged_by_weighted_average,
-                "you averaged the norms, weighted by tokens. A norm is a sum over tokens already: nothing is to be weighted.",
-            ),
-            Misconception(merged_by_maximum, "you took the largest norm; what the other machines saw is lost."),
-            Misconception(merged_of_the_first, "you took the first machine's norm; what the others saw is lost."),
-            Misconception(merged_without_root, "the root at the end is missing: this is the sum of squares."),
-            Misconception(
-                merged_by_mean_square,
-                "you averaged the squares over the machines. Their sum is wanted: it is one sum over all tokens.",
-            ),
-            Misconception(
-                merged_per_token,
-                "you divided by the number of tokens (a root mean square). The ranking within a layer stays the same, but "
-                "the L2 norm is wanted.",
-            ),
-            Misconception(
-                merged_with_weighted_squares,
-                "you weighted the squares by tokens. They are sums over tokens already: a machine with more of them has "
-                "longer norms.",
-            ),
-        ],
-        hints=(
-            "What would one machine compute that had read all texts? Which part of it can be computed in pieces?",
-            "Square, add, root. The numbers of tokens are not needed.",
-        ),
-    ),
-]

@@ -3,10 +3,11 @@
 # ruff: noqa: D103 (a wrong idea is explained by its diagnosis, a solution by the notebook)
 
 import torch
+from torch.linalg import inv
 
 from wanda.masks import prune_mask
 
-from .types import Exercise, Misconception
+from .types import Exercise
 
 # The toy of notebook 05: the layer of the notebooks before it, and six tokens in which features 2 and 4 go together.
 W = torch.tensor([[0.9, -0.4, 0.1, 0.6], [-0.2, 0.8, 0.3, -0.5], [0.7, 0.05, -0.6, 0.4]])  # [out, in]
@@ -49,48 +50,61 @@ def remove_one_cases(generator):
     return [(W[1], H, 3), (W[1], H, 1), (normal(generator, 6), hessian(generator, 6), 0)]
 
 
-def zeroed_only(row, hessian, q):
-    row = row.clone()
+def moved(row, q, move):
+    """The row after a move, with exactly zero at q."""
+    row = row + move
     row[q] = 0
     return row
 
 
-def moved_along_the_hessian(row, hessian, q):
-    return row - row[q] / hessian[q, q] * hessian[:, q]
-
-
-def moved_the_wrong_way(row, hessian, q):
-    inverse = torch.linalg.inv(hessian)
-    row = row + row[q] / inverse[q, q] * inverse[:, q]
-    row[q] = 0
-    return row
-
-
-def moved_without_dividing(row, hessian, q):
-    row = row - row[q] * torch.linalg.inv(hessian)[:, q]
-    row[q] = 0
-    return row
-
-
-def multiplied_by_the_entry(row, hessian, q):
-    inverse = torch.linalg.inv(hessian)
-    return row - row[q] * inverse[q, q] * inverse[:, q]
-
-
-def divided_by_the_root(row, hessian, q):
-    inverse = torch.linalg.inv(hessian)
-    row = row - row[q] / inverse[q, q].sqrt() * inverse[:, q]
-    row[q] = 0
-    return row
-
-
-def the_move_alone(row, hessian, q):
-    inverse = torch.linalg.inv(hessian)
-    return -row[q] / inverse[q, q] * inverse[:, q]
-
-
-def the_price(row, hessian, q):
-    return row[q] ** 2 / torch.linalg.inv(hessian)[q, q]
+surgeon = Exercise(
+    "05.1",
+    "remove one weight and repair the row",
+    remove_one,
+    remove_one_cases,
+    hints=(
+        "Move along column q of the inverse of H, just so far that weight q becomes zero.",
+        "row - row[q] / inverse[q, q] * inverse[:, q], in a new tensor.",
+    ),
+    wrong=[
+        (
+            lambda row, h, q: moved(row, q, 0),
+            "the weight is removed, but the others did not move: this is what Wanda does, without a repair.",
+        ),
+        (
+            lambda row, h, q: row - row[q] / h[q, q] * h[:, q],
+            "you moved the row along a column of H. H says which features are correlated; its inverse says how to "
+            "make up for one of them.",
+        ),
+        (
+            lambda row, h, q: moved(row, q, row[q] / inv(h)[q, q] * inv(h)[:, q]),
+            "the other weights move the wrong way, and double the error instead of repairing it: check the sign.",
+        ),
+        (
+            lambda row, h, q: moved(row, q, -row[q] * inv(h)[:, q]),
+            "the move has the right direction but the wrong length: divided by [H^-1]_qq, it takes the removed weight "
+            "to zero.",
+        ),
+        (
+            lambda row, h, q: moved(row, q, -row[q] / inv(h)[q, q].sqrt() * inv(h)[:, q]),
+            "you divided by the root of [H^-1]_qq. The root belongs to the Cholesky factor; here, divide by the entry "
+            "itself.",
+        ),
+        (
+            lambda row, h, q: row - row[q] * inv(h)[q, q] * inv(h)[:, q],
+            "you multiplied by [H^-1]_qq. The move must take the removed weight to zero: divide by it.",
+        ),
+        (
+            lambda row, h, q: -row[q] / inv(h)[q, q] * inv(h)[:, q],
+            "you returned the move. The row after the move is wanted.",
+        ),
+        (
+            lambda row, h, q: row[q] ** 2 / inv(h)[q, q],
+            "you returned the error that is left. The repaired row is wanted.",
+        ),
+    ],
+    tolerance=1e-4,
+)
 
 
 # 05.2 What a weight costs on the way ------------------------------------------------------------------------------------
@@ -105,32 +119,54 @@ def prices_cases(generator):
     return [(W, H), (normal(generator, 5, 6), hessian(generator, 6))]
 
 
-def prices_of_the_full_inverse(weight, hessian):
-    return weight.square() / torch.linalg.inv(hessian).diagonal()
+def pivots(hessian):
+    """The diagonal of the factor [in]."""
+    return torch.linalg.cholesky(inv(hessian), upper=True).diagonal()
 
 
-def prices_of_the_wrong_factor(weight, hessian):
-    return (weight / torch.linalg.cholesky(hessian, upper=True).diagonal()).square()
-
-
-def prices_without_square(weight, hessian):
-    return (weight / torch.linalg.cholesky(torch.linalg.inv(hessian), upper=True).diagonal()).abs()
-
-
-def prices_by_the_plain_pivot(weight, hessian):
-    return weight.square() / torch.linalg.cholesky(torch.linalg.inv(hessian), upper=True).diagonal()
-
-
-def prices_multiplied(weight, hessian):
-    return (weight * torch.linalg.cholesky(torch.linalg.inv(hessian), upper=True).diagonal()).square()
-
-
-def prices_of_the_columns_before(weight, hessian):
-    return (weight * torch.linalg.cholesky(hessian).diagonal()).square()
-
-
-def prices_without_repair(weight, hessian):
-    return weight.square() * hessian.diagonal()
+pricing = Exercise(
+    "05.2",
+    "what a weight costs on the way",
+    prices,
+    prices_cases,
+    hints=(
+        "The squared pivot U_jj^2 is the first diagonal entry of the inverse of H without the columns before j.",
+        "factor = torch.linalg.cholesky(torch.linalg.inv(hessian), upper=True), and then (weight / pivots) squared.",
+    ),
+    wrong=[
+        (
+            lambda w, h: w.square() / inv(h).diagonal(),
+            "this is the price if all other weights of the row may still move. Those to the left are fixed by then: "
+            "only the columns to the right can help.",
+        ),
+        (
+            lambda w, h: (w / torch.linalg.cholesky(h, upper=True).diagonal()).square(),
+            "you factorised H. Take the pivots of the factor of its inverse.",
+        ),
+        (
+            lambda w, h: (w / pivots(h)).abs(),
+            "this is the root of the price. The squared error is wanted: (w / U_jj)^2.",
+        ),
+        (
+            lambda w, h: w.square() / pivots(h),
+            "you squared the weight and not the pivot: U_jj^2 is the entry of the inverse, U_jj is its root.",
+        ),
+        (
+            lambda w, h: (w * pivots(h)).square(),
+            "you multiplied by the pivot. A feature that the later ones imitate well has a large pivot, and is cheap.",
+        ),
+        (
+            lambda w, h: (w * torch.linalg.cholesky(h).diagonal()).square(),
+            "these prices let the columns on the left make up for the loss. Those are already fixed; only the columns "
+            "on the right may move.",
+        ),
+        (
+            lambda w, h: w.square() * h.diagonal(),
+            "this is the squared Wanda score: the price if nothing makes up for the loss.",
+        ),
+    ],
+    tolerance=1e-4,
+)
 
 
 # 05.3 Wanda's mask, chosen on the way -----------------------------------------------------------------------------------
@@ -169,76 +205,83 @@ def repaired(weight, hessian, mask, columns=None):
     return weight.masked_fill(mask, 0)
 
 
-def on_the_way(weight, hessian, block, choose):
-    """The solution's loop with another choice: choose(columns, slice) -> mask of these columns."""
-    factor = torch.linalg.cholesky(torch.linalg.inv(hessian), upper=True)
+def on_the_way(
+    weight, hessian, sparsity, block, score=lambda part, norm, pivot: part.abs() * norm, group="output", power=1
+):
+    """The solution's loop with another score, another group, or another power of the pivot in the repair."""
+    factor = torch.linalg.cholesky(inv(hessian), upper=True)
+    norm, pivot = hessian.diagonal().sqrt(), factor.diagonal()
     weight = weight.clone()
     mask = torch.zeros_like(weight, dtype=torch.bool)
     for start in range(0, weight.shape[1], block):
         here = slice(start, start + block)
-        mask[:, here] = choose(weight[:, here], here, factor)
+        mask[:, here] = prune_mask(score(weight[:, here], norm[here], pivot[here]), sparsity, group=group)
         for j in range(start, min(start + block, weight.shape[1])):
-            weight[:, j:] -= (weight[:, j] * mask[:, j] / factor[j, j])[:, None] * factor[j, j:]
+            weight[:, j:] -= (weight[:, j] * mask[:, j] / pivot[j] ** power)[:, None] * factor[j, j:]
     return weight.masked_fill(mask, 0)
 
 
-def mask_from_the_dense_weights(weight, hessian, sparsity, block):
+def dense_mask(weight, hessian, sparsity, block):
+    """Wanda's mask, block by block, of the weights as they were at the start."""
     score = weight.abs() * hessian.diagonal().sqrt()
-    parts = [prune_mask(part, sparsity) for part in score.split(block, dim=1)]
-    return repaired(weight, hessian, torch.cat(parts, dim=1))
+    return torch.cat([prune_mask(part, sparsity) for part in score.split(block, dim=1)], dim=1)
 
 
-def mask_of_whole_rows_first(weight, hessian, sparsity, block):
-    return repaired(weight, hessian, prune_mask(weight.abs() * hessian.diagonal().sqrt(), sparsity))
-
-
-def mask_without_repair(weight, hessian, sparsity, block):
-    score = weight.abs() * hessian.diagonal().sqrt()
-    parts = [prune_mask(part, sparsity) for part in score.split(block, dim=1)]
-    return weight.masked_fill(torch.cat(parts, dim=1), 0)
-
-
-def mask_by_the_surgeon(weight, hessian, sparsity, block):
-    return on_the_way(
-        weight,
-        hessian,
-        block,
-        lambda columns, here, factor: prune_mask((columns / factor.diagonal()[here]).abs(), sparsity),
-    )
-
-
-def mask_by_magnitude(weight, hessian, sparsity, block):
-    return on_the_way(weight, hessian, block, lambda columns, here, factor: prune_mask(columns.abs(), sparsity))
-
-
-def mask_across_rows(weight, hessian, sparsity, block):
-    norm = hessian.diagonal().sqrt()
-    return on_the_way(
-        weight, hessian, block, lambda columns, here, _: prune_mask(columns.abs() * norm[here], sparsity, group="layer")
-    )
-
-
-def mask_by_the_squared_norm(weight, hessian, sparsity, block):
-    norm = hessian.diagonal()
-    return on_the_way(weight, hessian, block, lambda columns, here, _: prune_mask(columns.abs() * norm[here], sparsity))
-
-
-def repair_divided_by_the_square(weight, hessian, sparsity, block):
-    factor = torch.linalg.cholesky(torch.linalg.inv(hessian), upper=True)
-    norm = hessian.diagonal().sqrt()
-    weight, mask = weight.clone(), torch.zeros_like(weight, dtype=torch.bool)
-    for start in range(0, weight.shape[1], block):
-        here = slice(start, start + block)
-        mask[:, here] = prune_mask(weight[:, here].abs() * norm[here], sparsity)
-        for j in range(start, min(start + block, weight.shape[1])):
-            weight[:, j:] -= (weight[:, j] * mask[:, j] / factor[j, j] ** 2)[:, None] * factor[j, j:]
-    return weight.masked_fill(mask, 0)
-
-
-def repair_within_the_block(weight, hessian, sparsity, block):
-    score = weight.abs() * hessian.diagonal().sqrt()
-    parts = [prune_mask(part, sparsity) for part in score.split(block, dim=1)]
-    return repaired(weight, hessian, torch.cat(parts, dim=1), columns=block)
+blockwise = Exercise(
+    "05.3",
+    "Wanda's mask, chosen on the way",
+    iterative_wanda,
+    iterative_wanda_cases,
+    hints=(
+        "The loop of the notebook, with another line for the mask. The norms do not change on the way: they are the "
+        "root of the diagonal of H.",
+        "Per block: mask[:, here] = prune_mask(weight[:, here].abs() * norm[here], sparsity), then the columns of the "
+        "block one by one, each moving everything to its right.",
+    ),
+    wrong=[
+        (
+            lambda w, h, s, b: repaired(w, h, dense_mask(w, h, s, b)),
+            "you chose the masks from the dense weights. By the time a block is reached, its weights have moved: "
+            "score them then.",
+        ),
+        (
+            lambda w, h, s, b: repaired(w, h, dense_mask(w, h, s, w.shape[1])),
+            "you chose one mask for whole rows first and repaired afterwards: this is the sequential variant, "
+            "update='obs'. Choose block by block.",
+        ),
+        (
+            lambda w, h, s, b: w.masked_fill(dense_mask(w, h, s, b), 0),
+            "nothing is repaired: the kept weights are those of the dense layer.",
+        ),
+        (
+            lambda *given: on_the_way(*given, score=lambda part, norm, pivot: (part / pivot).abs()),
+            "you scored with the pivots of the factor, as SparseGPT does. Wanda's norms are wanted.",
+        ),
+        (
+            lambda *given: on_the_way(*given, score=lambda part, norm, pivot: part.abs()),
+            "you scored by |w| alone. The norm of the feature is missing.",
+        ),
+        (
+            lambda *given: on_the_way(*given, group="layer"),
+            "the weights of a block compete across all rows, as in SparseGPT. In Wanda, each row is a group of its "
+            "own.",
+        ),
+        (
+            lambda *given: on_the_way(*given, score=lambda part, norm, pivot: part.abs() * norm**2),
+            "the diagonal of H holds the squared norms. The score takes the norm: the root is missing.",
+        ),
+        (
+            lambda *given: on_the_way(*given, power=2),
+            "you divided by the squared pivot. That goes with a row of the inverse; a row of the factor holds one "
+            "pivot already, so the error is divided by U_jj once.",
+        ),
+        (
+            lambda w, h, s, b: repaired(w, h, dense_mask(w, h, s, b), columns=b),
+            "the repair stops at the end of the block. The columns of all later blocks move as well.",
+        ),
+    ],
+    tolerance=1e-4,
+)
 
 
 # 05.4 A Hessian that can be inverted ------------------------------------------------------------------------------------
@@ -258,221 +301,63 @@ def with_damping_cases(generator):
     return [(half_dead, 0.01), (H, 0.01), (hessian(generator, 4), 0.5), (half_dead, 0.0)]
 
 
-def damped_by_a_constant(hessian, damping):
-    dead = hessian.diagonal() == 0
-    return hessian + torch.diag(damping + hessian.diagonal()[~dead].mean() * dead)
+def dead(hessian):
+    """True for a feature that is always zero [in]."""
+    return hessian.diagonal() == 0
 
 
+def living(hessian):
+    """The diagonal's entries of the other features."""
+    return hessian.diagonal()[~dead(hessian)]
+
+
+invertible = Exercise(
+    "05.4",
+    "a Hessian that can be inverted",
+    with_damping,
+    with_damping_cases,
+    hints=(
+        "First the mean of the entries of the diagonal that are not zero. Then two things to add to the diagonal.",
+        "hessian + torch.diag(damping * mean + mean * dead), with dead = hessian.diagonal() == 0.",
+    ),
+    wrong=[
+        (
+            lambda h, d: h + torch.diag(d + living(h).mean() * dead(h)),
+            "you added the damping itself. H grows with the number of tokens and the size of the features, so the "
+            "damping is a fraction of the diagonal's mean.",
+        ),
+        (
+            lambda h, d: h + d * living(h).mean() + torch.diag(living(h).mean() * dead(h)),
+            "you added to every entry of the matrix. That makes all features more alike, the opposite of what is "
+            "needed: add to the diagonal only.",
+        ),
+        (
+            lambda h, d: h + torch.diag(d * h.diagonal().mean() + h.diagonal().mean() * dead(h)),
+            "the dead features are counted in the mean and make it too small. Take the mean over the live ones.",
+        ),
+        (
+            lambda h, d: h + d * living(h).mean() * torch.eye(len(h)),
+            "the dead features get nothing of their own. With damping 0 the matrix is still singular; give each of "
+            "them the mean as well.",
+        ),
+        (
+            lambda h, d: h + d * h.diagonal().mean() * torch.eye(len(h)),
+            "this is the notebook's own `damped`, which ignores dead features. Leave them out of the mean, and give "
+            "them something of their own.",
+        ),
+        (
+            lambda h, d: h + torch.diag((1 + d) * living(h).mean() * dead(h)),
+            "you damped only the dead features. The live ones may be near copies of each other: damp them all.",
+        ),
+    ],
+)
+
+
+@invertible.misconception(
+    "each feature is damped in proportion to its own diagonal entry. The small ones need it most: add the same "
+    "fraction of the mean to all."
+)
 def damped_in_proportion(hessian, damping):
-    diagonal = hessian.diagonal()
-    dead = diagonal == 0
-    mean = diagonal[~dead].mean()
-    return hessian + torch.diag(damping * torch.where(dead, mean, diagonal) + mean * dead)
-
-
-def damped_everywhere(hessian, damping):
-    dead = hessian.diagonal() == 0
-    mean = hessian.diagonal()[~dead].mean()
-    return hessian + damping * mean + torch.diag(mean * dead)
-
-
-def damped_with_the_dead_in_the_mean(hessian, damping):
-    dead = hessian.diagonal() == 0
-    mean = hessian.diagonal().mean()
-    return hessian + torch.diag(damping * mean + mean * dead)
-
-
-def damped_without_the_dead(hessian, damping):
-    diagonal = hessian.diagonal()
-    mean = diagonal[diagonal != 0].mean()
-    return hessian + damping * mean * torch.eye(len(hessian))
-
-
-def damped_as_in_the_notebook(hessian, damping):
-    return hessian + damping * hessian.diagonal().mean() * torch.eye(len(hessian))
-
-
-def damped_only_the_dead(hessian, damping):
-    dead = hessian.diagonal() == 0
-    mean = hessian.diagonal()[~dead].mean()
-    return hessian + torch.diag((1 + damping) * mean * dead)
-
-
-EXERCISES = [
-    Exercise(
-        key="05.1",
-        title="remove one weight and repair the row",
-        cases=remove_one_cases,
-        solution=remove_one,
-        misconceptions=[
-            Misconception(
-                zeroed_only,
-                "the weight is gone, but the others did not move: this is Wanda's world, without a repair.",
-            ),
-            Misconception(
-                moved_along_the_hessian,
-                "you moved the row along a column of H. H says which features go together; how to make up for one of "
-                "them is in its inverse.",
-            ),
-            Misconception(
-                moved_the_wrong_way,
-                "the other weights move the wrong way, and double the error instead of repairing it: mind the sign.",
-            ),
-            Misconception(
-                moved_without_dividing,
-                "the move has the right direction and the wrong length: divided by [H^-1]_qq, it ends where the removed "
-                "weight is zero.",
-            ),
-            Misconception(
-                divided_by_the_root,
-                "you divided by the root of [H^-1]_qq. The root belongs to the Cholesky factor; here it is the entry "
-                "itself.",
-            ),
-            Misconception(
-                multiplied_by_the_entry,
-                "you multiplied by [H^-1]_qq. The move has to end where the removed weight is zero: divide by it.",
-            ),
-            Misconception(the_move_alone, "what you return is the move. The row after the move is wanted."),
-            Misconception(the_price, "what you return is the error that is left. The repaired row is wanted."),
-        ],
-        hints=(
-            "Move along column q of the inverse of H, just so far that weight q becomes zero.",
-            "row - row[q] / inverse[q, q] * inverse[:, q], in a new tensor.",
-        ),
-        tolerance=1e-4,
-    ),
-    Exercise(
-        key="05.2",
-        title="what a weight costs on the way",
-        cases=prices_cases,
-        solution=prices,
-        misconceptions=[
-            Misconception(
-                prices_of_the_full_inverse,
-                "this is the price if all other weights of the row may still move. Those to the left are fixed by then: "
-                "only the columns to the right can help.",
-            ),
-            Misconception(
-                prices_of_the_wrong_factor,
-                "you factorised H. The pivots that are wanted are those of the factor of its inverse.",
-            ),
-            Misconception(
-                prices_without_square, "this is the root of the price. The squared error is wanted: (w / U_jj)^2."
-            ),
-            Misconception(
-                prices_by_the_plain_pivot,
-                "you squared the weight and not the pivot: U_jj^2 is the entry of the inverse, U_jj is its root.",
-            ),
-            Misconception(
-                prices_multiplied,
-                "you multiplied by the pivot. A feature that the later ones imitate well has a large pivot, and is cheap.",
-            ),
-            Misconception(
-                prices_of_the_columns_before,
-                "these prices let the columns on the left make up for the loss. They are fixed already; it is those on "
-                "the right that may move.",
-            ),
-            Misconception(
-                prices_without_repair, "this is the squared Wanda score: the price if nothing makes up for the loss."
-            ),
-        ],
-        hints=(
-            "The squared pivot U_jj^2 is the first diagonal entry of the inverse of H without the columns before j.",
-            "factor = torch.linalg.cholesky(torch.linalg.inv(hessian), upper=True), and then (weight / pivots) squared.",
-        ),
-        tolerance=1e-4,
-    ),
-    Exercise(
-        key="05.3",
-        title="Wanda's mask, chosen on the way",
-        cases=iterative_wanda_cases,
-        solution=iterative_wanda,
-        misconceptions=[
-            Misconception(
-                mask_from_the_dense_weights,
-                "your masks are chosen from the weights as they were at the start. By the time a block is reached its "
-                "weights have moved: score them then.",
-            ),
-            Misconception(
-                mask_of_whole_rows_first,
-                "you chose one mask for whole rows first and repaired afterwards: this is the sequential variant, "
-                "update='obs'. Choose block by block.",
-            ),
-            Misconception(mask_without_repair, "nothing is repaired: the kept weights are those of the dense layer."),
-            Misconception(
-                mask_by_the_surgeon,
-                "you scored with the pivots of the factor, as SparseGPT does. Wanda's norms are wanted.",
-            ),
-            Misconception(mask_by_magnitude, "you scored by |w| alone. The norm of the feature is missing."),
-            Misconception(
-                mask_across_rows,
-                "the weights of a block compete across all rows, as in SparseGPT. With Wanda each row gives up its own.",
-            ),
-            Misconception(
-                mask_by_the_squared_norm,
-                "the diagonal of H holds the squared norms. The score takes the norm: the root is missing.",
-            ),
-            Misconception(
-                repair_divided_by_the_square,
-                "you divided by the squared pivot. That goes with a row of the inverse; a row of the factor holds one pivot "
-                "already, so the error is divided by U_jj once.",
-            ),
-            Misconception(
-                repair_within_the_block,
-                "the repair stops at the end of the block. The columns of all later blocks move as well.",
-            ),
-        ],
-        hints=(
-            "The loop of the notebook, with another line for the mask. The norms do not change on the way: they are the "
-            "root of the diagonal of H.",
-            "Per block: mask[:, here] = prune_mask(weight[:, here].abs() * norm[here], sparsity), then the columns of the "
-            "block one by one, each moving everything to its right.",
-        ),
-        tolerance=1e-4,
-    ),
-    Exercise(
-        key="05.4",
-        title="a Hessian that can be inverted",
-        cases=with_damping_cases,
-        solution=with_damping,
-        misconceptions=[
-            Misconception(
-                damped_by_a_constant,
-                "you added the damping itself. H grows with the number of tokens and the size of the features, so it is "
-                "given as a share of the mean of the diagonal.",
-            ),
-            Misconception(
-                damped_in_proportion,
-                "each feature is damped in proportion to its own diagonal entry. It is the small ones that need support: "
-                "all get the same share of the mean.",
-            ),
-            Misconception(
-                damped_everywhere,
-                "you added to every entry of the matrix. That makes all features more alike, which is the opposite of "
-                "what is needed: only the diagonal grows.",
-            ),
-            Misconception(
-                damped_with_the_dead_in_the_mean,
-                "the dead features are counted in the mean and make it too small. Take the mean over those that live.",
-            ),
-            Misconception(
-                damped_without_the_dead,
-                "the dead features get nothing of their own. With damping 0 the matrix is still singular; give each of "
-                "them the mean as well.",
-            ),
-            Misconception(
-                damped_as_in_the_notebook,
-                "this is the notebook's own `damped`, which knows no dead features: they are left out of the mean, and get "
-                "something of their own.",
-            ),
-            Misconception(
-                damped_only_the_dead,
-                "only the dead features are supported. The living ones may be nearly copies of each other: all are damped.",
-            ),
-        ],
-        hints=(
-            "First the mean of the entries of the diagonal that are not zero. Then two things to add to the diagonal.",
-            "hessian + torch.diag(damping * mean + mean * dead), with dead = hessian.diagonal() == 0.",
-        ),
-    ),
-]
+    mean = living(hessian).mean()
+    own = torch.where(dead(hessian), mean, hessian.diagonal())
+    return hessian + torch.diag(damping * own + mean * dead(hessian))

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from .types import Exercise, Misconception
+from .types import Exercise
 
 # 06.1 The freedom that a pattern leaves ---------------------------------------------------------------------------------
 
@@ -23,28 +23,45 @@ def freedom_cases(generator):
     return pairs
 
 
-def freedom_of_a_group(kept, group):
-    return math.log2(math.comb(group, kept))
-
-
-def freedom_in_nats(kept, group):
-    return math.log(math.comb(group, kept)) / group
-
-
-def freedom_of_arrangements(kept, group):
-    return math.log2(math.perm(group, kept)) / group
-
-
-def freedom_without_a_pattern(kept, group):
-    return math.log2(2**group) / group
-
-
-def freedom_as_the_share_kept(kept, group):
-    return kept / group
-
-
-def freedom_per_kept_weight(kept, group):
-    return math.log2(math.comb(group, kept)) / kept
+patterns = Exercise(
+    "06.1",
+    "the freedom that a pattern leaves",
+    freedom,
+    freedom_cases,
+    hints=(
+        "In how many ways can two of four places be chosen? How many yes-or-no answers does it take to name one?",
+        "`math.comb` counts the choices, `math.log2` makes bits of a count, and a group has `group` weights.",
+    ),
+    wrong=[
+        (
+            lambda kept, group: math.log2(math.comb(group, kept)),
+            "these are the bits of a whole group. A larger group has more of them only because it holds more weights: "
+            "compare patterns by bits per weight.",
+        ),
+        (
+            lambda kept, group: math.log(math.comb(group, kept)) / group,
+            "the count is right, but in nats: a bit is a logarithm to base 2.",
+        ),
+        (
+            lambda kept, group: math.log2(math.perm(group, kept)) / group,
+            "you count the orders in which the kept weights are chosen. A mask has no order: keeping the first and "
+            "the third is the same mask as keeping the third and the first.",
+        ),
+        (
+            lambda kept, group: math.log2(2**group) / group,
+            "you count every mask, with any number of kept weights. The pattern fixes how many are kept in a group.",
+        ),
+        (
+            lambda kept, group: kept / group,
+            "this is the fraction of weights that are kept, which is the same for 2:4 and 4:8. Count the ways to "
+            "place them.",
+        ),
+        (
+            lambda kept, group: math.log2(math.comb(group, kept)) / kept,
+            "you share the bits among the kept weights only. The mask decides about every weight of the group.",
+        ),
+    ],
+)
 
 
 # 06.2 How much can go? --------------------------------------------------------------------------------------------------
@@ -71,46 +88,67 @@ def affordable_cases(generator):
     ]
 
 
-def last_point_within(sparsities, perplexities, factor):
-    for i in range(1, len(perplexities)):
-        if perplexities[i] > factor * perplexities[0]:
-            return sparsities[i - 1]
-    return sparsities[-1]
-
-
-def first_point_beyond(sparsities, perplexities, factor):
-    for i in range(1, len(perplexities)):
-        if perplexities[i] > factor * perplexities[0]:
-            return sparsities[i]
-    return sparsities[-1]
-
-
-def _straight(sparsities, values, limit, places):
-    for i in places:
+def _straight(sparsities, values, limit, last=False):
+    """Where the values cross a limit, for the first or the last time, on straight lines between the points."""
+    places = range(1, len(values))
+    for i in reversed(places) if last else places:
         if values[i] > limit >= values[i - 1]:
-            return sparsities[i - 1] + (limit - values[i - 1]) / (values[i] - values[i - 1]) * (
-                sparsities[i] - sparsities[i - 1]
-            )
+            way = (limit - values[i - 1]) / (values[i] - values[i - 1])
+            return sparsities[i - 1] + way * (sparsities[i] - sparsities[i - 1])
     return sparsities[-1]
 
 
-def on_a_straight_scale(sparsities, perplexities, factor):
-    return _straight(sparsities, perplexities, factor * perplexities[0], range(1, len(perplexities)))
+def _losses(perplexities):
+    return [math.log(perplexity) for perplexity in perplexities]
 
 
-def the_last_crossing(sparsities, perplexities, factor):
-    losses = [math.log(perplexity) for perplexity in perplexities]
-    return _straight(sparsities, losses, losses[0] + math.log(factor), range(len(losses) - 1, 0, -1))
+def _beyond(perplexities, factor):
+    """Place of the first perplexity beyond the limit; their number if none is."""
+    beyond = (place for place, perplexity in enumerate(perplexities) if perplexity > factor * perplexities[0])
+    return next(beyond, len(perplexities))
 
 
-def the_factor_added(sparsities, perplexities, factor):
-    losses = [math.log(perplexity) for perplexity in perplexities]
-    return _straight(sparsities, losses, math.log(perplexities[0] + factor), range(1, len(losses)))
-
-
-def the_factor_on_the_loss(sparsities, perplexities, factor):
-    losses = [math.log(perplexity) for perplexity in perplexities]
-    return _straight(sparsities, losses, factor * losses[0], range(1, len(losses)))
+crossing = Exercise(
+    "06.2",
+    "how much can go",
+    affordable,
+    affordable_cases,
+    hints=(
+        "Work with losses, the logarithms of the perplexities. The limit is the dense loss plus log(factor).",
+        "Find the first i with a loss above the limit. How far along the way from i - 1 to i is the limit? Go as far "
+        "along the way between the two sparsities.",
+    ),
+    wrong=[
+        (
+            lambda s, ppl, f: s[_beyond(ppl, f) - 1],
+            "you return the last measured sparsity within the limit. The curve crosses the limit somewhere after it: "
+            "interpolate.",
+        ),
+        (
+            lambda s, ppl, f: [*s, s[-1]][_beyond(ppl, f)],
+            "you return the first measured sparsity beyond the limit, where the model is already worse than allowed.",
+        ),
+        (
+            lambda s, ppl, f: _straight(s, ppl, f * ppl[0]),
+            "you interpolate the perplexity. It grows like an exponential, so between two points a straight line in "
+            "its logarithm (the loss) is closer to the curve; the plot's axis is logarithmic for the same reason.",
+        ),
+        (
+            lambda s, ppl, f: _straight(s, _losses(ppl), math.log(ppl[0]) + math.log(f), last=True),
+            "you take the last crossing. Where a curve dips under the limit again, a lower sparsity was already too "
+            "high: the first crossing is the safe answer.",
+        ),
+        (
+            lambda s, ppl, f: _straight(s, _losses(ppl), math.log(ppl[0] + f)),
+            "the limit is a factor on the dense perplexity, not a number of points added to it.",
+        ),
+        (
+            lambda s, ppl, f: _straight(s, _losses(ppl), f * math.log(ppl[0])),
+            "you multiply the loss by the factor. The factor belongs to the perplexity; the loss, its logarithm, "
+            "moves by log(factor).",
+        ),
+    ],
+)
 
 
 # 06.3 Is the difference real? -------------------------------------------------------------------------------------------
@@ -131,159 +169,48 @@ def paired_cases(generator):
     ]
 
 
-def unpaired(first, second):
-    return first.mean() - second.mean(), torch.sqrt(first.var() / len(first) + second.var() / len(second))
-
-
-def spread_for_error(first, second):
-    difference = first - second
-    return difference.mean(), difference.std()
-
-
-def divided_by_the_count(first, second):
-    difference = first - second
-    return difference.mean(), difference.std() / len(difference)
-
-
-def biased_spread(first, second):
-    difference = first - second
-    return difference.mean(), difference.std(correction=0) / math.sqrt(len(difference))
-
-
-def the_other_way_round(first, second):
-    difference = second - first
-    return difference.mean(), difference.std() / math.sqrt(len(difference))
-
-
-def of_perplexities(first, second):
-    difference = first.exp() - second.exp()
-    return difference.mean(), difference.std() / math.sqrt(len(difference))
-
-
-def without_signs(first, second):
-    difference = (first - second).abs()
-    return difference.mean(), difference.std() / math.sqrt(len(difference))
-
-
-EXERCISES = [
-    Exercise(
-        key="06.1",
-        title="the freedom that a pattern leaves",
-        cases=freedom_cases,
-        solution=freedom,
-        misconceptions=[
-            Misconception(
-                freedom_of_a_group,
-                "these are the bits of a whole group, and a larger group has more of them only because it holds more "
-                "weights. Per weight, patterns of different lengths can be compared.",
-            ),
-            Misconception(freedom_in_nats, "the count is right, but in nats: a bit is a logarithm to the base two."),
-            Misconception(
-                freedom_of_arrangements,
-                "you count in which order the kept weights are chosen. A mask does not remember an order: keeping the "
-                "first and the third is the same mask as keeping the third and the first.",
-            ),
-            Misconception(
-                freedom_without_a_pattern,
-                "you count every mask, with any number of kept weights. The pattern fixes how many are kept in a group.",
-            ),
-            Misconception(
-                freedom_as_the_share_kept,
-                "this is the share of weights that stay, which is the same for 2:4 and 4:8. Count in how many ways the "
-                "kept ones can be placed.",
-            ),
-            Misconception(
-                freedom_per_kept_weight,
-                "you share the bits among the kept weights only. The mask decides about every weight of the group.",
-            ),
-        ],
-        hints=(
-            "In how many ways can two of four places be chosen? How many yes-or-no answers does it take to name one?",
-            "`math.comb` counts the choices, `math.log2` makes bits of a count, and a group has `group` weights.",
-        ),
+significance = Exercise(
+    "06.3",
+    "is the difference real",
+    paired,
+    paired_cases,
+    hints=(
+        "Both models read the same windows. What is left of a hard window if you subtract one loss from the other?",
+        "The differences are a sample. Its mean, and its standard deviation over the square root of how many there "
+        "are.",
     ),
-    Exercise(
-        key="06.2",
-        title="how much can go",
-        cases=affordable_cases,
-        solution=affordable,
-        misconceptions=[
-            Misconception(
-                last_point_within,
-                "you return the last measured sparsity within the limit. The curve crosses the limit somewhere after it: "
-                "interpolate.",
-            ),
-            Misconception(
-                first_point_beyond,
-                "you return the first measured sparsity beyond the limit, where the model is already worse than allowed.",
-            ),
-            Misconception(
-                on_a_straight_scale,
-                "you interpolate the perplexity. It grows like an exponential, so between two points a straight line in "
-                "its logarithm (the loss) is nearer to the curve; the plot's axis is logarithmic for the same reason.",
-            ),
-            Misconception(
-                the_last_crossing,
-                "you take the last crossing. Where a curve dips under the limit again, a smaller sparsity was already too "
-                "much: the first crossing is the safe answer.",
-            ),
-            Misconception(
-                the_factor_added, "the limit is a factor on the dense perplexity, not a number of points added to it."
-            ),
-            Misconception(
-                the_factor_on_the_loss,
-                "you multiply the loss by the factor. The factor belongs to the perplexity; the loss, its logarithm, "
-                "moves by log(factor).",
-            ),
-        ],
-        hints=(
-            "Work with losses, the logarithms of the perplexities. The limit is the dense loss plus log(factor).",
-            "Find the first i with a loss above the limit. How far along the way from i - 1 to i is the limit? Go as far "
-            "along the way between the two sparsities.",
+    wrong=[
+        (
+            lambda a, b: (a.mean() - b.mean(), torch.sqrt(a.var() / len(a) + b.var() / len(b))),
+            "you treat the two models as if they had read different texts. Most of the spread is that some windows "
+            "are hard for both, and it cancels if you take the difference window by window first.",
         ),
-    ),
-    Exercise(
-        key="06.3",
-        title="is the difference real",
-        cases=paired_cases,
-        solution=paired,
-        misconceptions=[
-            Misconception(
-                unpaired,
-                "you treat the two models as if they had read different texts. Most of the spread is that some windows are "
-                "hard for both, and it cancels if you take the difference window by window first.",
-            ),
-            Misconception(
-                spread_for_error,
-                "this is how far single windows scatter. Their mean is known better than any one of them, by the square "
-                "root of their number.",
-            ),
-            Misconception(
-                divided_by_the_count,
-                "the error of a mean falls with the square root of the number of windows, not with the number itself.",
-            ),
-            Misconception(
-                biased_spread,
-                "the spread is taken about a mean that was fitted to the same few windows, so it comes out too small: "
-                "divide by one less than their number (`std` does so by default).",
-            ),
-            Misconception(
-                the_other_way_round, "the sign is wrong: first minus second, so that below zero the first is better."
-            ),
-            Misconception(
-                of_perplexities,
-                "you compare perplexities of windows. A perplexity of a text is the exponential of its mean loss, so the "
-                "losses are what is averaged; the exponential would let the hardest window decide alone.",
-            ),
-            Misconception(
-                without_signs,
-                "you drop the signs before averaging. Then two models that win half of the windows each would seem far "
-                "apart.",
-            ),
-        ],
-        hints=(
-            "Both models read the same windows. What is left of a hard window if you subtract one loss from the other?",
-            "The differences are a sample. Its mean, and its standard deviation over the square root of how many there are.",
+        (
+            lambda a, b: ((a - b).mean(), (a - b).std()),
+            "this is the spread of single windows. Their mean is known better, by the square root of their number.",
         ),
-    ),
-]
+        (
+            lambda a, b: ((a - b).mean(), (a - b).std() / len(a)),
+            "the error of a mean falls with the square root of the number of windows, not with the number itself.",
+        ),
+        (
+            lambda a, b: ((a - b).mean(), (a - b).std(correction=0) / math.sqrt(len(a))),
+            "the spread is taken about a mean that was fitted to the same few windows, so it comes out too small: "
+            "divide by one less than their number (`std` does so by default).",
+        ),
+        (
+            lambda a, b: paired(b, a),
+            "the sign is wrong: first minus second, so that negative means the first is better.",
+        ),
+        (
+            lambda a, b: paired(a.exp(), b.exp()),
+            "you compare perplexities of windows. A text's perplexity is the exponential of its mean loss, so average "
+            "the losses; after the exponential, the hardest window dominates.",
+        ),
+        (
+            lambda a, b: paired((a - b).abs(), 0),
+            "you drop the signs before averaging. Two models that each win half of the windows would then seem far "
+            "apart.",
+        ),
+    ],
+)

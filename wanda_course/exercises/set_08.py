@@ -4,7 +4,7 @@
 
 import torch
 
-from .types import Exercise, Misconception
+from .types import Exercise
 
 # The masks that Wanda gives the toy matrix with the norms (1, 2, 8, 0.5) and (1, 2, 1, 3), True where pruned.
 MASK_A = torch.tensor([[0, 1, 0, 1], [1, 0, 0, 1], [0, 1, 0, 1]], dtype=torch.bool)
@@ -34,40 +34,62 @@ def jaccard_cases(generator):
     ]
 
 
-def jaccard_distance(mask_a, mask_b):
-    return float((mask_a ^ mask_b).sum() / (mask_a | mask_b).sum())
-
-
-def jaccard_as_agreement(mask_a, mask_b):
-    return float((mask_a == mask_b).double().mean())
-
-
-def jaccard_of_the_kept(mask_a, mask_b):
-    return float((~mask_a & ~mask_b).sum() / (~mask_a | ~mask_b).sum())
-
-
-def jaccard_of_all(mask_a, mask_b):
-    return float((mask_a & mask_b).double().mean())
-
-
-def jaccard_of_the_first(mask_a, mask_b):
-    return float((mask_a & mask_b).sum() / mask_a.sum())
-
-
-def jaccard_of_the_second(mask_a, mask_b):
-    return float((mask_a & mask_b).sum() / mask_b.sum())
-
-
-def jaccard_counted_twice(mask_a, mask_b):
-    return float((mask_a & mask_b).sum() / (mask_a.sum() + mask_b.sum()))
-
-
-def jaccard_as_dice(mask_a, mask_b):
-    return float(2 * (mask_a & mask_b).sum() / (mask_a.sum() + mask_b.sum()))
-
-
-def jaccard_count(mask_a, mask_b):
-    return float((mask_a & mask_b).sum())
+overlap = Exercise(
+    "08.1",
+    "the Jaccard index of two masks",
+    jaccard,
+    jaccard_cases,
+    hints=(
+        "Two sets: what both prune, and what at least one prunes. On bool tensors & and | make them, element by "
+        "element.",
+        "(mask_a & mask_b).sum() over (mask_a | mask_b).sum(), as a float.",
+    ),
+    wrong=[
+        (
+            lambda a, b: float((a ^ b).sum() / (a | b).sum()),
+            "this is the Jaccard distance: the weights that only one mask prunes, out of those that either prunes. It "
+            "is 0 for equal masks; the index is 1 minus that.",
+        ),
+        (
+            lambda a, b: float((a == b).double().mean()),
+            "you counted the places where the masks agree, and that includes the weights that both keep. Two masks "
+            "that prune next to nothing would agree nearly everywhere. Look at the pruned ones only.",
+        ),
+        (
+            lambda a, b: float((~a & ~b).sum() / (~a | ~b).sum()),
+            "you compared the kept weights. True means pruned here; the index asked for is that of the pruned sets.",
+        ),
+        (
+            lambda a, b: float((a & b).double().mean()),
+            "you divided by the number of all weights. Even two equal masks would not reach 1: divide by the number "
+            "that at least one of them prunes.",
+        ),
+        (
+            lambda a, b: float((a & b).sum() / a.sum()),
+            "you divided by what the first mask prunes. Swap the masks, and the answer changes; the index divides by "
+            "the union.",
+        ),
+        (
+            lambda a, b: float((a & b).sum() / b.sum()),
+            "you divided by what the second mask prunes. Swap the masks, and the answer changes; the index divides by "
+            "the union.",
+        ),
+        (
+            lambda a, b: float((a & b).sum() / (a.sum() + b.sum())),
+            "you divided by the sum of both sizes, in which the weights that both prune are counted twice. The union "
+            "counts them once.",
+        ),
+        (
+            lambda a, b: float(2 * (a & b).sum() / (a.sum() + b.sum())),
+            "this is the Dice coefficient, twice the intersection over the sum of the sizes. It orders pairs in the "
+            "same way, but it is larger than the Jaccard index, which divides by the union.",
+        ),
+        (
+            lambda a, b: float((a & b).sum()),
+            "this is how many weights both prune, not a share. Divide by the size of the union.",
+        ),
+    ],
+)
 
 
 # 08.2 Chance -----------------------------------------------------------------------------------------------------------
@@ -82,36 +104,56 @@ def chance_cases(generator):
     return [(0.5, 0.5), (0.5, 0.25), (0.7, 0.7), (0.1, 0.6)]
 
 
-def chance_of_both(sparsity_a, sparsity_b):
-    return sparsity_a * sparsity_b
-
-
-def chance_counted_twice(sparsity_a, sparsity_b):
-    return sparsity_a * sparsity_b / (sparsity_a + sparsity_b)
-
-
-def chance_as_if_equal(sparsity_a, sparsity_b):
-    return sparsity_a * sparsity_b / (2 * sparsity_a - sparsity_a**2)
-
-
-def chance_at_best(sparsity_a, sparsity_b):
-    return min(sparsity_a, sparsity_b) / max(sparsity_a, sparsity_b)
-
-
-def chance_to_agree(sparsity_a, sparsity_b):
-    return sparsity_a * sparsity_b + (1 - sparsity_a) * (1 - sparsity_b)
-
-
-def chance_of_the_kept(sparsity_a, sparsity_b):
-    return chance(1 - sparsity_a, 1 - sparsity_b)
-
-
-def chance_of_the_other(sparsity_a, sparsity_b):
-    return sparsity_b
-
-
-def chance_of_nothing(sparsity_a, sparsity_b):
-    return 0.0
+by_chance = Exercise(
+    "08.2",
+    "the overlap that chance gives",
+    chance,
+    chance_cases,
+    hints=(
+        "What share of all weights do both prune, if the two know nothing of each other? What share does at least one?",
+        "Both: sparsity_a * sparsity_b. At least one: sparsity_a + sparsity_b minus both. The index is the quotient.",
+    ),
+    wrong=[
+        (
+            lambda a, b: a * b,
+            "this is the share of all weights that both prune. The index divides it by the share that at least one of "
+            "them prunes.",
+        ),
+        (
+            lambda a, b: a * b / (a + b),
+            "you divided by the sum of the sparsities, which counts the weights that both prune twice. Subtract them "
+            "once to get the union.",
+        ),
+        (
+            lambda a, b: a * b / (2 * a - a**2),
+            "this is the union of two masks of the first sparsity. For unequal ones it is sparsity_a + sparsity_b, "
+            "less what both prune.",
+        ),
+        (
+            lambda a, b: min(a, b) / max(a, b),
+            "this is the best case, one mask inside the other. Random masks are independent.",
+        ),
+        (
+            lambda a, b: a * b + (1 - a) * (1 - b),
+            "this is how often two random masks agree, including the weights that both keep. The index looks at the "
+            "pruned ones only.",
+        ),
+        (
+            lambda a, b: chance(1 - a, 1 - b),
+            "this is the index of the kept weights. At a sparsity of a half it happens to be the same.",
+        ),
+        (
+            lambda a, b: b,
+            "this is the share of the first mask's weights that the second prunes too. The index divides by the "
+            "union, not by the first mask.",
+        ),
+        (
+            lambda a, b: 0.0,
+            "two random masks are not disjoint: a weight that one prunes is pruned by the other with a probability "
+            "equal to its sparsity.",
+        ),
+    ],
+)
 
 
 # 08.3 A mixture of sources ---------------------------------------------------------------------------------------------
@@ -133,37 +175,55 @@ def mixed_norm_cases(generator):
     ]
 
 
-def mixed_norms_themselves(norm_a, tokens_a, norm_b, tokens_b, share):
-    return share * norm_a / tokens_a**0.5 + (1 - share) * norm_b / tokens_b**0.5
-
-
-def mixed_norms_as_they_are(norm_a, tokens_a, norm_b, tokens_b, share):
-    return share * norm_a + (1 - share) * norm_b
-
-
-def mixed_without_tokens(norm_a, tokens_a, norm_b, tokens_b, share):
-    return (share * norm_a.square() + (1 - share) * norm_b.square()).sqrt()
-
-
-def mixed_by_adding_up(norm_a, tokens_a, norm_b, tokens_b, share):
-    return ((norm_a.square() + norm_b.square()) / (tokens_a + tokens_b)).sqrt()
-
-
-def mixed_norms_over_tokens(norm_a, tokens_a, norm_b, tokens_b, share):
-    return (share * (norm_a / tokens_a).square() + (1 - share) * (norm_b / tokens_b).square()).sqrt()
-
-
-def mixed_shares_squared(norm_a, tokens_a, norm_b, tokens_b, share):
-    square_a, square_b = norm_a.square() / tokens_a, norm_b.square() / tokens_b
-    return (share**2 * square_a + (1 - share) ** 2 * square_b).sqrt()
-
-
-def mixed_the_other_way(norm_a, tokens_a, norm_b, tokens_b, share):
-    return mixed_norm(norm_a, tokens_a, norm_b, tokens_b, 1 - share)
-
-
-def mixed_without_root(norm_a, tokens_a, norm_b, tokens_b, share):
-    return mixed_norm(norm_a, tokens_a, norm_b, tokens_b, share).square()
+mixture = Exercise(
+    "08.3",
+    "a mixture that was never run",
+    mixed_norm,
+    mixed_norm_cases,
+    hints=(
+        "Of one token of the mixture, what is the expected square of a feature? With probability `share` it is a "
+        "token of the first source.",
+        "The mean square of a source is norm.square() / tokens. Mix the two mean squares by their shares, then sqrt.",
+    ),
+    wrong=[
+        (
+            lambda a, n_a, b, n_b, s: s * a / n_a**0.5 + (1 - s) * b / n_b**0.5,
+            "you mixed the norms. Squares are what add up over tokens: mix the squares, and take the root at the end.",
+        ),
+        (
+            lambda a, n_a, b, n_b, s: s * a + (1 - s) * b,
+            "you mixed the norms as they are. They grow with the number of tokens, and it is their squares that add "
+            "up: take each norm's square per token, mix those, and take the root at the end.",
+        ),
+        (
+            lambda a, n_a, b, n_b, s: (s * a.square() + (1 - s) * b.square()).sqrt(),
+            "you mixed the squares as they are, so the source with more tokens weighs more than its share. Divide "
+            "each by its own number of tokens first.",
+        ),
+        (
+            lambda a, n_a, b, n_b, s: ((a.square() + b.square()) / (n_a + n_b)).sqrt(),
+            "this merges the sources as they were run, each weighted by its tokens. The share is not used.",
+        ),
+        (
+            lambda a, n_a, b, n_b, s: (s * (a / n_a).square() + (1 - s) * (b / n_b).square()).sqrt(),
+            "you divided the norms by the number of tokens. The square of a norm is a sum over tokens: divide the "
+            "square.",
+        ),
+        (
+            lambda a, n_a, b, n_b, s: (s**2 * (a.square() / n_a) + (1 - s) ** 2 * (b.square() / n_b)).sqrt(),
+            "you multiplied the norms by their shares before squaring, so the shares are squared as well and no "
+            "longer add up to 1.",
+        ),
+        (
+            lambda a, n_a, b, n_b, s: mixed_norm(a, n_a, b, n_b, 1 - s),
+            "the shares are swapped: `share` is the part that comes from the first source.",
+        ),
+        (
+            lambda *given: mixed_norm(*given).square(),
+            "the root at the end is missing: this is the mean square, not its root.",
+        ),
+    ],
+)
 
 
 # 08.4 A padded batch ---------------------------------------------------------------------------------------------------
@@ -189,222 +249,52 @@ def padded_cases(generator):
     ]
 
 
-def padded_by_comparison(texts, pad):
-    ids, _ = padded(texts, pad)
-    return ids, ids != pad
+batch = Exercise(
+    "08.4",
+    "a padded batch and its mask",
+    padded,
+    padded_cases,
+    hints=(
+        "What tells padding from text for certain: the ids, or the lengths?",
+        "torch.full((len(texts), longest), pad) and a mask of False; then, row by row, write the text and True into "
+        "the first len(text) places.",
+    ),
+    wrong=[
+        (
+            lambda texts, pad: (padded(texts, pad)[0], padded(texts, pad)[0] != pad),
+            "your mask is False wherever a token equals the padding's id. Many tokenizers pad with the token that "
+            "ends a text, and then real ends of texts are lost. Use the lengths.",
+        ),
+        (
+            lambda texts, pad: (padded(texts, pad)[0], torch.ones_like(padded(texts, pad)[1])),
+            "your mask is True everywhere, so padding will count as if it were text.",
+        ),
+        (
+            lambda texts, pad: (padded(texts, pad)[0], ~padded(texts, pad)[1]),
+            "your mask is inverted: True means a token, False padding.",
+        ),
+        (
+            lambda texts, pad: padded([text[: min(map(len, texts))] for text in texts], pad),
+            "you cut all texts to the shortest. That needs no padding, but throws text away: pad to the longest.",
+        ),
+        (lambda texts, pad: padded(texts, 0), "you padded with 0. The padding's id is given as `pad`."),
+    ],
+)
 
 
+@batch.misconception(
+    "your mask lets one padding position of each short text through: it is True up to and including position "
+    "len(text), one too far."
+)
 def padded_with_first_padding(texts, pad):
     ids, mask = padded(texts, pad)
     return ids, torch.cat([torch.ones(len(mask), 1, dtype=torch.bool), mask[:, :-1]], dim=1)
 
 
-def padded_unmasked(texts, pad):
-    ids, mask = padded(texts, pad)
-    return ids, torch.ones_like(mask)
-
-
-def padded_mask_inverted(texts, pad):
-    ids, mask = padded(texts, pad)
-    return ids, ~mask
-
-
+@batch.misconception(
+    "you padded on the left. Generation needs that, so that the last token is at the end; here the texts begin at "
+    "position 0."
+)
 def padded_on_the_left(texts, pad):
     ids, mask = padded([text.flip(0) for text in texts], pad)
     return ids.flip(1), mask.flip(1)
-
-
-def padded_by_cutting(texts, pad):
-    shortest = min(map(len, texts))
-    return padded([text[:shortest] for text in texts], pad)
-
-
-def padded_with_zeros(texts, pad):
-    return padded(texts, 0)
-
-
-EXERCISES = [
-    Exercise(
-        key="08.1",
-        title="the Jaccard index of two masks",
-        cases=jaccard_cases,
-        solution=jaccard,
-        misconceptions=[
-            Misconception(
-                jaccard_distance,
-                "this is the Jaccard distance: the weights that only one mask prunes, out of those that either prunes. It "
-                "is 0 for equal masks; the index is 1 minus that.",
-            ),
-            Misconception(
-                jaccard_as_agreement,
-                "you counted the places where the masks agree, and that includes the weights that both keep. Two masks that "
-                "prune next to nothing would agree nearly everywhere. Look at the pruned ones only.",
-            ),
-            Misconception(
-                jaccard_of_the_kept,
-                "you compared the kept weights. True means pruned here; the index asked for is that of the pruned sets.",
-            ),
-            Misconception(
-                jaccard_of_all,
-                "you divided by the number of all weights. Even two equal masks would not reach 1: divide by the number "
-                "that at least one of them prunes.",
-            ),
-            Misconception(
-                jaccard_of_the_first,
-                "you divided by what the first mask prunes. Swap the masks, and the answer changes; the index divides by the "
-                "union.",
-            ),
-            Misconception(
-                jaccard_of_the_second,
-                "you divided by what the second mask prunes. Swap the masks, and the answer changes; the index divides by "
-                "the union.",
-            ),
-            Misconception(
-                jaccard_counted_twice,
-                "you divided by the sum of both sizes, in which the weights that both prune are counted twice. The union "
-                "counts them once.",
-            ),
-            Misconception(
-                jaccard_as_dice,
-                "this is the Dice coefficient, twice the intersection over the sum of the sizes. It orders pairs in the same "
-                "way, but it is larger than the Jaccard index, which divides by the union.",
-            ),
-            Misconception(
-                jaccard_count, "this is how many weights both prune, not a share. Divide by the size of the union."
-            ),
-        ],
-        hints=(
-            "Two sets: what both prune, and what at least one prunes. On bool tensors & and | make them, element by element.",
-            "(mask_a & mask_b).sum() over (mask_a | mask_b).sum(), as a float.",
-        ),
-    ),
-    Exercise(
-        key="08.2",
-        title="the overlap that chance gives",
-        cases=chance_cases,
-        solution=chance,
-        misconceptions=[
-            Misconception(
-                chance_of_both,
-                "this is the share of all weights that both prune. The index divides it by the share that at least one of "
-                "them prunes.",
-            ),
-            Misconception(
-                chance_counted_twice,
-                "you divided by the sum of the sparsities, which counts the weights that both prune twice. Take them off "
-                "once to have the union.",
-            ),
-            Misconception(
-                chance_as_if_equal,
-                "this is the union of two masks of the first sparsity. For unequal ones it is sparsity_a + sparsity_b, less "
-                "what both prune.",
-            ),
-            Misconception(
-                chance_at_best,
-                "this is the best case, one mask inside the other. Random masks know nothing of each other.",
-            ),
-            Misconception(
-                chance_to_agree,
-                "this is how often two random masks agree, weights that both keep included. The index looks at the pruned "
-                "ones only.",
-            ),
-            Misconception(
-                chance_of_the_kept,
-                "this is the index of the kept weights. At a sparsity of a half it happens to be the same.",
-            ),
-            Misconception(
-                chance_of_the_other,
-                "this is the share of the first mask's weights that the second prunes too. The index divides by the union, "
-                "not by the first mask.",
-            ),
-            Misconception(
-                chance_of_nothing,
-                "two random masks are not disjoint: a weight that one prunes is pruned by the other with a probability equal "
-                "to its sparsity.",
-            ),
-        ],
-        hints=(
-            "What share of all weights do both prune, if the two know nothing of each other? What share does at least one?",
-            "Both: sparsity_a * sparsity_b. At least one: sparsity_a + sparsity_b minus both. The index is the quotient.",
-        ),
-    ),
-    Exercise(
-        key="08.3",
-        title="a mixture that was never run",
-        cases=mixed_norm_cases,
-        solution=mixed_norm,
-        misconceptions=[
-            Misconception(
-                mixed_norms_themselves,
-                "you mixed the norms. Squares are what add up over tokens: mix the squares, and take the root at the end.",
-            ),
-            Misconception(
-                mixed_norms_as_they_are,
-                "you mixed the norms as they are. They grow with the number of tokens, and it is their squares that add up: "
-                "take each norm's square per token, mix those, and take the root at the end.",
-            ),
-            Misconception(
-                mixed_without_tokens,
-                "you mixed the squares as they are, so the source with more tokens weighs more than its share. Divide each "
-                "by its own number of tokens first.",
-            ),
-            Misconception(
-                mixed_by_adding_up,
-                "this is the merge of what was run: each source weighs as many tokens as it had. The share does not enter.",
-            ),
-            Misconception(
-                mixed_norms_over_tokens,
-                "you divided the norms by the number of tokens. The square of a norm is a sum over tokens: divide the square.",
-            ),
-            Misconception(
-                mixed_shares_squared,
-                "you multiplied the norms by their shares before squaring, so the shares are squared as well and no longer "
-                "add up to 1.",
-            ),
-            Misconception(
-                mixed_the_other_way, "the shares are swapped: `share` is the part that comes from the first source."
-            ),
-            Misconception(mixed_without_root, "the root at the end is missing: this is the mean square, not its root."),
-        ],
-        hints=(
-            "Of one token of the mixture, what is the expected square of a feature? With probability `share` it is a token "
-            "of the first source.",
-            "The mean square of a source is norm.square() / tokens. Mix the two mean squares by their shares, then sqrt.",
-        ),
-    ),
-    Exercise(
-        key="08.4",
-        title="a padded batch and its mask",
-        cases=padded_cases,
-        solution=padded,
-        misconceptions=[
-            Misconception(
-                padded_by_comparison,
-                "your mask is False wherever a token equals the padding's id. Many tokenizers pad with the token that ends "
-                "a text, and then real ends of texts are lost. The lengths know better.",
-            ),
-            Misconception(
-                padded_with_first_padding,
-                "your mask lets one padding position of each short text through: it is True up to and including position "
-                "len(text), one too far.",
-            ),
-            Misconception(padded_unmasked, "your mask is True everywhere, so padding will count as if it were text."),
-            Misconception(padded_mask_inverted, "your mask is turned round: True should mean a token, False padding."),
-            Misconception(
-                padded_on_the_left,
-                "you padded on the left. Models that generate need that, to have the last token at the end; here the texts "
-                "are to begin at position 0.",
-            ),
-            Misconception(
-                padded_by_cutting,
-                "you cut all texts to the shortest. That needs no padding, but throws text away: fill up to the longest.",
-            ),
-            Misconception(padded_with_zeros, "you filled up with 0. The padding's id is given as `pad`."),
-        ],
-        hints=(
-            "What tells padding from text for certain: the ids, or the lengths?",
-            "torch.full((len(texts), longest), pad) and a mask of False; then, row by row, write the text and True into the "
-            "first len(text) places.",
-        ),
-    ),
-]

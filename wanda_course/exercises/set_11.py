@@ -4,7 +4,7 @@
 
 import torch
 
-from .types import Exercise, Misconception
+from .types import Exercise
 
 
 def normal(generator, *shape):
@@ -31,40 +31,58 @@ def paired_cases(generator):
     ]
 
 
-def paired_ratio_of_means(ours, baseline):
-    return ours.mean() / baseline.mean(), (ours < baseline).sum()
-
-
-def paired_mean_of_ratios(ours, baseline):
-    return (ours / baseline).mean(), (ours < baseline).sum()
-
-
-def paired_best(ours, baseline):
-    return ours.min() / baseline.min(), (ours < baseline).sum()
-
-
-def paired_sorted(ours, baseline):
-    return paired(ours.sort().values, baseline.sort().values)
-
-
-def paired_with_mean(ours, baseline):
-    return paired(ours, baseline)[0], (ours < baseline.mean()).sum()
-
-
-def paired_inverted(ours, baseline):
-    return 1 / paired(ours, baseline)[0], (ours < baseline).sum()
-
-
-def paired_difference(ours, baseline):
-    return (ours - baseline).mean(), (ours < baseline).sum()
-
-
-def paired_logarithm(ours, baseline):
-    return (ours / baseline).log().mean(), (ours < baseline).sum()
-
-
-def paired_losses(ours, baseline):
-    return paired(ours, baseline)[0], (ours > baseline).sum()
+ahead = Exercise(
+    "11.1",
+    "ahead, or lucky",
+    paired,
+    paired_cases,
+    hints=(
+        "Divide pair by pair first. Which mean treats twice as good and half as good as opposites?",
+        "ratios = ours / baseline; the geometric mean is ratios.log().mean().exp(), the wins are (ratios < 1).sum().",
+    ),
+    wrong=[
+        (
+            lambda ours, baseline: (ours.mean() / baseline.mean(), (ours < baseline).sum()),
+            "you divided the means. A seed with a large perplexity then counts for more than the others. Divide pair "
+            "by pair, then take the mean.",
+        ),
+        (
+            lambda ours, baseline: ((ours / baseline).mean(), (ours < baseline).sum()),
+            "you averaged the ratios themselves. Twice as good and half as good then average to 1.25, not to 1: take "
+            "the mean of the logarithms.",
+        ),
+        (
+            lambda ours, baseline: (ours.min() / baseline.min(), (ours < baseline).sum()),
+            "you compared the best runs. The best of several seeds is luck; every seed has to count.",
+        ),
+        (
+            lambda ours, baseline: paired(ours.sort().values, baseline.sort().values),
+            "you sorted both first, which breaks the pairs. With the same seed both entries saw the same windows, and "
+            "only that makes small differences visible.",
+        ),
+        (
+            lambda ours, baseline: (paired(ours, baseline)[0], (ours < baseline.mean()).sum()),
+            "you counted the runs that are better than the baseline's mean. Compare each run with the one of the same "
+            "seed.",
+        ),
+        (
+            lambda ours, baseline: (1 / paired(ours, baseline)[0], (ours < baseline).sum()),
+            "the ratio is upside down: ours over the baseline, so that below 1 is better.",
+        ),
+        (
+            lambda ours, baseline: ((ours - baseline).mean(), (ours < baseline).sum()),
+            "this is a mean difference. In a ratio, a text that is hard for all does not count more.",
+        ),
+        (
+            lambda ours, baseline: ((ours / baseline).log().mean(), (ours < baseline).sum()),
+            "this is the mean of the logarithms, where a tie is 0. Take the exponential to get back to a ratio.",
+        ),
+        (
+            lambda ours, baseline: (paired(ours, baseline)[0], (ours > baseline).sum()),
+            "you counted the pairs that were lost. Lower perplexity is better.",
+        ),
+    ],
+)
 
 
 # 11.2 Inputs that hardly anybody reads any more ------------------------------------------------------------------------
@@ -80,28 +98,42 @@ def orphans_cases(generator):
     return [(toy, 1.0), (toy, 0.75), (toy, 0.5), (wide, 0.75), (wide.T.contiguous(), 0.625)]
 
 
-def orphaned_outputs(mask, share):
-    return orphans(mask.T, share)
-
-
-def orphans_kept(mask, share):
-    return orphans(~mask, share)
-
-
-def orphans_beyond(mask, share):
-    return int((mask.float().mean(dim=0) > share).sum())
-
-
-def orphans_fraction(mask, share):
-    return orphans(mask, share) / mask.shape[1]
-
-
-def orphans_weights(mask, share):
-    return int(mask.sum())
-
-
-def orphans_all(mask, share):
-    return orphans(mask, 1.0)
+orphaned = Exercise(
+    "11.2",
+    "inputs that lose their readers",
+    orphans,
+    orphans_cases,
+    hints=(
+        "For each column of the mask: which fraction of it is True?",
+        "mask.float().mean(dim=0) has shape [in]; compare it with the share, and add up.",
+    ),
+    wrong=[
+        (
+            lambda mask, share: orphans(mask.T, share),
+            "you counted outputs. A row of the mask is an output, a column an input: average over the rows (dim=0).",
+        ),
+        (
+            lambda mask, share: orphans(~mask, share),
+            "you counted inputs that keep their weights. True in the mask means pruned.",
+        ),
+        (
+            lambda mask, share: int((mask.float().mean(dim=0) > share).sum()),
+            "you left out the inputs that lost exactly the share. At least means greater or equal.",
+        ),
+        (
+            lambda mask, share: orphans(mask, share) / mask.shape[1],
+            "this is a fraction of the inputs; their number is wanted.",
+        ),
+        (
+            lambda mask, share: int(mask.sum()),
+            "you counted pruned weights. An input counts once, however many it lost.",
+        ),
+        (
+            lambda mask, share: orphans(mask, 1.0),
+            "you counted only inputs with no weights left; the given share is not used.",
+        ),
+    ],
+)
 
 
 # 11.3 From shares of outliers to sparsities ----------------------------------------------------------------------------
@@ -119,37 +151,63 @@ def owl_sparsities_cases(generator):
     return [(*toy, 0.5, 0.08), (*toy, 0.7, 0.04), (*random, 0.6, 0.1)]
 
 
-def owl_upside_down(shares, sizes, target, spread):
-    return 2 * target - owl_sparsities(shares, sizes, target, spread)
+def stretched(shares, spread):
+    """From 0 to 2 * spread [blocks]."""
+    return 2 * spread * (shares - shares.min()) / (shares.max() - shares.min())
 
 
-def owl_unweighted(shares, sizes, target, spread):
-    return owl_sparsities(shares, torch.ones_like(sizes), target, spread)
+owl = Exercise(
+    "11.3",
+    "from shares of outliers to sparsities",
+    owl_sparsities,
+    owl_sparsities_cases,
+    hints=(
+        "Three steps: stretch the shares to run from 0 to 2 · spread, subtract their mean, and take that from the "
+        "target.",
+        "kept = 2 * spread * (shares - shares.min()) / (shares.max() - shares.min()); the mean is (kept * "
+        "sizes).sum() / sizes.sum().",
+    ),
+    wrong=[
+        (
+            lambda shares, sizes, target, spread: 2 * target - owl_sparsities(shares, sizes, target, spread),
+            "the blocks with the most outliers lose the most weights. They should lose the fewest.",
+        ),
+        (
+            lambda shares, sizes, target, spread: owl_sparsities(shares, torch.ones_like(sizes), target, spread),
+            "your sparsities have the right plain mean, but blocks differ in size: the mean must be weighted by it, "
+            "or the model as a whole misses the target.",
+        ),
+        (
+            lambda shares, sizes, target, spread: owl_sparsities(shares, sizes, target, spread / 2),
+            "the interval is half as wide as it should be: from one end to the other it is 2 · spread.",
+        ),
+        (
+            lambda *given: 1 - owl_sparsities(*given),
+            "these are the fractions that are kept; sparsity is the fraction that is pruned.",
+        ),
+        (
+            lambda shares, sizes, target, spread: target + spread - stretched(shares, spread),
+            "you put the middle of the interval at the target. Then the mean depends on how the shares are "
+            "distributed, and the model misses the target. Subtract the mean.",
+        ),
+        (
+            lambda shares, sizes, target, spread: target - stretched(shares, spread),
+            "no block is above the target, so the model as a whole is below it: subtract the mean before you add the "
+            "target.",
+        ),
+        (
+            lambda shares, sizes, target, spread: target - (shares - (shares * sizes).sum() / sizes.sum()),
+            "you used the shares as they are, without the spread. Stretch them first, so that they run from 0 to 2 · "
+            "spread.",
+        ),
+    ],
+)
 
 
+@owl.misconception("a mean weighted by size is divided by the sum of the sizes, not by the number of blocks.")
 def owl_not_divided(shares, sizes, target, spread):
-    kept = 2 * spread * (shares - shares.min()) / (shares.max() - shares.min())
+    kept = stretched(shares, spread)
     return target - (kept - (kept * sizes).mean())
-
-
-def owl_half_as_wide(shares, sizes, target, spread):
-    return owl_sparsities(shares, sizes, target, spread / 2)
-
-
-def owl_density(shares, sizes, target, spread):
-    return 1 - owl_sparsities(shares, sizes, target, spread)
-
-
-def owl_middle(shares, sizes, target, spread):
-    return target + spread - 2 * spread * (shares - shares.min()) / (shares.max() - shares.min())
-
-
-def owl_not_centred(shares, sizes, target, spread):
-    return target - 2 * spread * (shares - shares.min()) / (shares.max() - shares.min())
-
-
-def owl_not_stretched(shares, sizes, target, spread):
-    return target - (shares - (shares * sizes).sum() / sizes.sum())
 
 
 # 11.4 One step of grow and prune ---------------------------------------------------------------------------------------
@@ -185,14 +243,25 @@ def refine_cases(generator):
     return cases
 
 
-def _refined(weight, mask, mean, norm, error=None, grow=None, cost=None, always=False, prune=True):
-    """`refine` with one of its parts replaced: functions of (parts, towards)."""
+def _refined(
+    weight,
+    mask,
+    mean,
+    variance,
+    norm,
+    lost=lambda parts, mask: parts * mask,
+    grow=lambda parts, towards, variance: towards / variance,
+    prunable=lambda towards: towards < 0,
+    cost=lambda score: score,
+    always=False,
+    prune=True,
+):
+    """`refine` with one of its parts replaced."""
     parts = weight * mean
-    error = (parts * mask).sum(dim=1) if error is None else error(parts)
+    error = lost(parts, mask).sum(dim=1)
     towards = error.sign()[:, None] * parts
-    grown = grow(parts, towards).masked_fill(~mask, -torch.inf).argmax(dim=1, keepdim=True)
-    price = (weight.abs() * norm).masked_fill(towards >= 0, torch.inf) if cost is None else cost(parts, towards)
-    price = price.masked_fill(mask, torch.inf)
+    grown = grow(parts, towards, variance).masked_fill(~mask, -torch.inf).argmax(dim=1, keepdim=True)
+    price = cost(weight.abs() * norm).masked_fill(mask | ~prunable(towards), torch.inf)
     gone = price.argmin(dim=1, keepdim=True)
     after = error - parts.gather(1, grown)[:, 0] + (parts.gather(1, gone)[:, 0] if prune else 0)
     better = after.abs() < error.abs()
@@ -203,231 +272,58 @@ def _refined(weight, mask, mean, norm, error=None, grow=None, cost=None, always=
     return torch.where(better[:, None], changed.scatter(1, gone, True) if prune else changed, mask)
 
 
-def refine_without_sign(weight, mask, mean, variance, norm):
-    return _refined(weight, mask, mean, norm, grow=lambda parts, towards: parts.abs() / variance)
-
-
-def refine_without_variance(weight, mask, mean, variance, norm):
-    return _refined(weight, mask, mean, norm, grow=lambda parts, towards: towards)
-
-
-def refine_prunes_anything(weight, mask, mean, variance, norm):
-    cost = weight.abs() * norm
-    return _refined(weight, mask, mean, norm, grow=lambda _, towards: towards / variance, cost=lambda *_: cost)
-
-
-def refine_prunes_the_dearest(weight, mask, mean, variance, norm):
-    def cost(parts, towards):
-        return (-weight.abs() * norm).masked_fill(towards >= 0, torch.inf)
-
-    return _refined(weight, mask, mean, norm, grow=lambda _, towards: towards / variance, cost=cost)
-
-
-def refine_error_of_the_kept(weight, mask, mean, variance, norm):
-    return _refined(
-        weight,
-        mask,
-        mean,
-        norm,
-        error=lambda parts: (parts * ~mask).sum(dim=1),
-        grow=lambda _, towards: towards / variance,
-    )
-
-
-def refine_always(weight, mask, mean, variance, norm):
-    return _refined(weight, mask, mean, norm, grow=lambda _, towards: towards / variance, always=True)
-
-
-def refine_grows_only(weight, mask, mean, variance, norm):
-    return _refined(weight, mask, mean, norm, grow=lambda _, towards: towards / variance, prune=False)
-
-
-def refine_prunes_the_same_sign(weight, mask, mean, variance, norm):
-    def cost(parts, towards):
-        return (weight.abs() * norm).masked_fill(towards <= 0, torch.inf)
-
-    return _refined(weight, mask, mean, norm, grow=lambda _, towards: towards / variance, cost=cost, always=True)
-
-
-def refine_nothing(weight, mask, mean, variance, norm):
-    return mask
-
-
-def refine_turned_mask(weight, mask, mean, variance, norm):
-    return ~refine(weight, ~mask, mean, variance, norm)
-
-
-EXERCISES = [
-    Exercise(
-        key="11.1",
-        title="ahead, or lucky",
-        cases=paired_cases,
-        solution=paired,
-        misconceptions=[
-            Misconception(
-                paired_ratio_of_means,
-                "you divided the means. A seed with a large perplexity then counts for more than the others. Divide pair "
-                "by pair, then take the mean.",
-            ),
-            Misconception(
-                paired_mean_of_ratios,
-                "you averaged the ratios themselves. Twice as good and half as good then average to 1.25, not to level: "
-                "take the mean of the logarithms.",
-            ),
-            Misconception(
-                paired_best, "you compared the best runs. The best of several seeds is luck; every seed has to count."
-            ),
-            Misconception(
-                paired_sorted,
-                "you sorted both before you compared. The pairs are lost: both entries met the same windows under the same "
-                "seed, and only that makes small differences visible.",
-            ),
-            Misconception(
-                paired_with_mean,
-                "you counted the runs that are better than the baseline's mean. Each run has its own partner: same seed.",
-            ),
-            Misconception(
-                paired_inverted, "the ratio is upside down: ours over the baseline, so that below 1 is better."
-            ),
-            Misconception(
-                paired_difference,
-                "this is a mean difference. In a ratio, a text that is hard for all does not count more.",
-            ),
-            Misconception(
-                paired_logarithm,
-                "this is the mean of the logarithms, where level is 0. Take the exponential of it to get back to a ratio.",
-            ),
-            Misconception(paired_losses, "you counted the pairs that were lost. A lower perplexity is the better one."),
-        ],
-        hints=(
-            "Divide pair by pair first. Which mean treats twice as good and half as good as opposites?",
-            "ratios = ours / baseline; the geometric mean is ratios.log().mean().exp(), the wins are (ratios < 1).sum().",
-        ),
+growing = Exercise(
+    "11.4",
+    "one step of grow and prune",
+    refine,
+    refine_cases,
+    hints=(
+        "Write parts = weight * mean, and the error as the sum of the pruned parts. Multiply the parts by the sign of "
+        "the error: positive ones help when they come back, negative ones when they go.",
+        "Grow: (towards / variance) with -inf where kept, argmax. Prune: |weight| · norm with inf where pruned or "
+        "where towards >= 0, argmin. Swap both only where the new |error| is smaller and something could be pruned.",
     ),
-    Exercise(
-        key="11.2",
-        title="inputs that lose their readers",
-        cases=orphans_cases,
-        solution=orphans,
-        misconceptions=[
-            Misconception(
-                orphaned_outputs,
-                "you counted outputs. A row of the mask is an output, a column an input: average over the rows (dim=0).",
-            ),
-            Misconception(orphans_kept, "you counted inputs that keep their weights. True in the mask means pruned."),
-            Misconception(
-                orphans_beyond, "an input that has lost exactly the share is left out. At least means greater or equal."
-            ),
-            Misconception(orphans_fraction, "this is a fraction of the inputs; their number is wanted."),
-            Misconception(orphans_weights, "you counted pruned weights. An input counts once, however many it lost."),
-            Misconception(
-                orphans_all, "you counted only inputs without any weight left; the share that is given is not used."
-            ),
-        ],
-        hints=(
-            "For each column of the mask: which fraction of it is True?",
-            "mask.float().mean(dim=0) has shape [in]; compare it with the share, and add up.",
+    wrong=[
+        (
+            lambda *given: _refined(*given, grow=lambda parts, towards, variance: parts.abs() / variance),
+            "you brought back the weight with the largest part, whatever its sign. If its sign is opposite to the "
+            "error's, bringing it back makes the error larger.",
         ),
-    ),
-    Exercise(
-        key="11.3",
-        title="from shares of outliers to sparsities",
-        cases=owl_sparsities_cases,
-        solution=owl_sparsities,
-        misconceptions=[
-            Misconception(
-                owl_upside_down,
-                "the blocks with the most outliers lose the most weights. It should be the other way round: they are to "
-                "be spared.",
-            ),
-            Misconception(
-                owl_unweighted,
-                "your sparsities have the right plain mean, but blocks differ in size: the mean must be weighted by it, "
-                "or the model as a whole misses the target.",
-            ),
-            Misconception(
-                owl_not_divided,
-                "a mean weighted by size is divided by the sum of the sizes, not by the number of blocks.",
-            ),
-            Misconception(
-                owl_half_as_wide,
-                "the interval is half as wide as it should be: from one end to the other it is 2 · spread.",
-            ),
-            Misconception(owl_density, "these are the shares that are kept; sparsity is the share that goes."),
-            Misconception(
-                owl_middle,
-                "you put the middle of the interval at the target. Then the mean depends on how the shares are "
-                "distributed, and the model misses the target. Subtract the mean.",
-            ),
-            Misconception(
-                owl_not_centred,
-                "no block is above the target, so the model as a whole is below it: subtract the mean before you add "
-                "the target.",
-            ),
-            Misconception(
-                owl_not_stretched,
-                "the shares are used as they are; the spread has no say. Stretch them first, so that they run from 0 to "
-                "2 · spread.",
-            ),
-        ],
-        hints=(
-            "Three steps: stretch the shares to run from 0 to 2 · spread, subtract their mean, and take that from the target.",
-            "kept = 2 * spread * (shares - shares.min()) / (shares.max() - shares.min()); the mean is (kept * sizes).sum() / "
-            "sizes.sum().",
+        (
+            lambda *given: _refined(*given, grow=lambda parts, towards, variance: towards),
+            "the variance is not used: a part that is large on average may vary from token to token. Divide by the "
+            "variance before you choose what grows.",
         ),
-    ),
-    Exercise(
-        key="11.4",
-        title="one step of grow and prune",
-        cases=refine_cases,
-        solution=refine,
-        misconceptions=[
-            Misconception(
-                refine_without_sign,
-                "you brought back the weight with the largest part, whatever its sign. If it has the sign opposite to the "
-                "error, its return makes the error larger.",
-            ),
-            Misconception(
-                refine_without_variance,
-                "the variance is not used: a part that is large on average may change from token to token. Divide by the "
-                "variance before you choose what grows.",
-            ),
-            Misconception(
-                refine_prunes_anything,
-                "you pruned the smallest score of all kept weights. Choose among those only whose removal makes the error "
-                "smaller: their part has the sign opposite to it.",
-            ),
-            Misconception(
-                refine_prunes_the_dearest,
-                "you pruned the kept weight with the largest score. It is the smallest that should go.",
-            ),
-            Misconception(
-                refine_prunes_the_same_sign,
-                "you pruned a weight whose part has the sign of the error. Without it the output has lost even more: what "
-                "goes must have the opposite sign.",
-            ),
-            Misconception(refine_nothing, "this is the mask you were given: no row has changed."),
-            Misconception(
-                refine_error_of_the_kept,
-                "your error sums the parts of the kept weights. What the output has lost is the sum over the pruned ones.",
-            ),
-            Misconception(
-                refine_always,
-                "you changed every row. A row whose error would not become smaller in size stays as it is.",
-            ),
-            Misconception(
-                refine_grows_only,
-                "your rows keep one weight more than before. For each weight that comes back, another has to go.",
-            ),
-            Misconception(
-                refine_turned_mask, "you read the mask the other way round. True means pruned, here as everywhere."
-            ),
-        ],
-        hints=(
-            "Write parts = weight * mean, and the error as the sum of the pruned parts. Multiply the parts by the sign of the "
-            "error: positive ones help when they come back, negative ones when they go.",
-            "Grow: (towards / variance) with -inf where kept, argmax. Prune: |weight| · norm with inf where pruned or where "
-            "towards >= 0, argmin. Swap both only where the new |error| is smaller and something could be pruned.",
+        (
+            lambda *given: _refined(*given, prunable=lambda towards: towards < torch.inf),
+            "you pruned the smallest score of all kept weights. Choose only among those whose removal makes the error "
+            "smaller: their parts have the opposite sign.",
         ),
-    ),
-]
+        (
+            lambda *given: _refined(*given, cost=lambda score: -score),
+            "you pruned the kept weight with the largest score. Prune the one with the smallest.",
+        ),
+        (
+            lambda *given: _refined(*given, prunable=lambda towards: towards > 0, always=True),
+            "you pruned a weight whose part has the sign of the error. Without it the output loses even more: prune "
+            "one of the opposite sign.",
+        ),
+        (lambda weight, mask, *rest: mask, "this is the mask you were given: no row has changed."),
+        (
+            lambda *given: _refined(*given, lost=lambda parts, mask: parts * ~mask),
+            "your error sums the parts of the kept weights. What the output has lost is the sum over the pruned ones.",
+        ),
+        (
+            lambda *given: _refined(*given, always=True),
+            "you changed every row. A row whose |error| would not become smaller stays as it is.",
+        ),
+        (
+            lambda *given: _refined(*given, prune=False),
+            "your rows keep one weight more than before. For each weight that comes back, prune another.",
+        ),
+        (
+            lambda weight, mask, *rest: ~refine(weight, ~mask, *rest),
+            "you inverted the mask. True means pruned, here as everywhere.",
+        ),
+    ],
+)

@@ -1,12 +1,12 @@
 """What an exercise is: data. `checker` reads it; the files set_NN.py hold it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Misconception:
-    """A wrong idea that many have: a function that follows it, and what to say to a learner whose results equal its own.
+class Misconception(NamedTuple):
+    """A wrong idea that many have, and what to say to a learner whose results equal its own.
 
     Attributes:
         function: an implementation of the wrong idea, with the exercise's signature. It may raise on some cases.
@@ -19,22 +19,37 @@ class Misconception:
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise.
+    """One exercise. `checker` finds it under any name in a set_NN.py.
 
     Attributes:
         key: "NN.n", the notebook and the place in it.
         title: in a few words.
-        cases: function(torch.Generator) -> list of argument tuples; hand-made ones first, then random ones.
         solution: the reference function. Its source is what `exercises.solution` shows.
-        misconceptions: list of `Misconception`, each told apart by the cases from the solution and from the others.
+        cases: function(torch.Generator) -> list of argument tuples; hand-made ones first, then random ones.
         hints: (first, second): a nudge, then nearly the answer.
+        wrong: list of (function, diagnosis), each told apart by the cases from the solution and from the others.
         tolerance: relative and absolute difference that still counts as equal.
     """
 
     key: str
     title: str
-    cases: Callable
     solution: Callable
-    misconceptions: list
+    cases: Callable
+    _: KW_ONLY
     hints: tuple
+    wrong: list = field(default_factory=list)
     tolerance: float = 1e-5
+
+    @property
+    def misconceptions(self):
+        """The wrong ideas, as a list of `Misconception`."""
+        return [Misconception(*pair) for pair in self.wrong]
+
+    def misconception(self, diagnosis):
+        """Decorator that adds a function to the wrong ideas: for one of several statements, or one used elsewhere."""
+
+        def add(function):
+            self.wrong.append((function, diagnosis))
+            return function
+
+        return add
