@@ -1,4 +1,4 @@
-"""Pruning works on every decoder, whatever its blocks are called with; what cannot be pruned is refused by name."""
+"""Pruning works on every decoder, whatever arguments its blocks take; what cannot be pruned is refused by name."""
 
 import copy
 
@@ -50,8 +50,8 @@ def zeros(model):
     return {layer.name: layer.weight == 0 for block in find_blocks(model) for layer in block.layers}
 
 
-def test_the_walk_is_that_of_whole_forward_passes(architecture, calibration):
-    """Each block is replayed with what it itself received: masks, positions, whatever the family uses."""
+def test_the_walk_matches_whole_forward_passes(architecture, calibration):
+    """Each block is replayed with its own arguments: masks, positions, whatever the family uses."""
     expected = copy.deepcopy(architecture)
     reference.walk(expected, calibration, wanda_reference)
     wanda.prune(architecture, calibration, progress=False)
@@ -83,7 +83,7 @@ def test_sparsegpt_and_saving(architecture, calibration, tmp_path):
 
 
 class TupleBlock(nn.Module):
-    """A block of the older kind, whose output is a tuple and whose input comes by keyword."""
+    """An older kind of block: its output is a tuple, and its input is passed by keyword."""
 
     def __init__(self):
         super().__init__()
@@ -129,7 +129,7 @@ def test_fused_experts_are_refused_or_skipped_by_name(calibration):
 
 
 class Experts(nn.Module):
-    """Experts as separate linear layers; the router sends every token to one of them, the last gets none."""
+    """Experts as separate linear layers: each token goes to the first or the second, none to the third."""
 
     def __init__(self):
         super().__init__()
@@ -149,7 +149,7 @@ def test_an_expert_without_tokens_is_pruned_by_magnitude_with_a_warning(calibrat
     model.blocks = nn.ModuleList([Experts()])
     model.forward = lambda input_ids, use_cache=False: model.blocks[0](model.embedding(input_ids))
     before = model.blocks[0].experts[2].weight.detach().clone()
-    with pytest.warns(UserWarning, match=r"blocks\.0\.experts\.2 was never reached"):
+    with pytest.warns(UserWarning, match=r"blocks\.0\.experts\.2 received no calibration tokens"):
         wanda.prune(model, calibration, progress=False)
     expected = before.masked_fill(reference.prune_mask(before.abs(), 0.5), 0)
     assert torch.equal(model.blocks[0].experts[2].weight, expected)
@@ -167,7 +167,7 @@ def test_models_without_blocks_or_with_an_encoder_are_refused(calibration):
         wanda.prune(encoder_decoder, calibration)
 
 
-def test_weights_that_are_no_floats_or_not_there_are_refused(calibration):
+def test_weights_that_are_missing_or_not_floats_are_refused(calibration):
     model = tiny()
     linear = model.model.layers[1].mlp.up_proj
     linear.weight = nn.Parameter(torch.zeros(64, 32, dtype=torch.int8), requires_grad=False)
@@ -180,12 +180,12 @@ def test_weights_that_are_no_floats_or_not_there_are_refused(calibration):
 
 
 def test_a_reached_layer_that_is_not_called_as_a_module_is_named(calibration):
-    """A weight used through `functional.linear` fires no hook: it must not be pruned on no evidence without a word."""
+    """A weight used through `functional.linear` fires no hook: pruning it without statistics needs a warning."""
     model = TupleModel()
     for block in model.blocks:
         block.forward = lambda hidden_states, scale=1.0, b=block: (
             functional.linear(hidden_states, b.linear.weight),
             None,
         )
-    with pytest.warns(UserWarning, match=r"blocks\.0\.linear was never reached"):
+    with pytest.warns(UserWarning, match=r"blocks\.0\.linear received no calibration tokens"):
         wanda.prune(model, calibration, progress=False)

@@ -1,4 +1,4 @@
-"""The command line as a person uses it: exit codes, messages, files."""
+"""The command line as a user runs it: exit codes, messages, files."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ WORDS = ["[unk]", *(f"w{number}" for number in range(1, 97))]
 
 
 def write_model_and_text(folder):
-    """A small model with a tokenizer of 97 words, and a text in those words."""
+    """Write a small model with a tokenizer of 97 words, and a text in those words."""
     tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[unk]"))
     tokenizer.pre_tokenizer = Whitespace()
     wanda.save(tiny(), PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[unk]"), folder / "model")
@@ -71,7 +71,7 @@ def test_prune_with_every_option(folder):
     assert (model.model.layers[1].mlp.up_proj.weight == 0).float().mean() == 0.5
 
 
-def test_prune_from_file_to_file_and_again_after_an_interruption(folder, capsys, monkeypatch):
+def test_prune_from_file_to_file_resumes_after_an_interruption(folder, capsys, monkeypatch):
     options = ("prune", "model", *CALIBRATION, "--pattern", "2:4")
     assert run(folder, *options, "--out", "out") == 0
     whole = capsys.readouterr().out
@@ -87,7 +87,7 @@ def test_prune_from_file_to_file_and_again_after_an_interruption(folder, capsys,
     streamed = folder / "streamed"
     assert run(folder, *options, "--stream", "--out", str(streamed)) == 130
     assert run(folder, *options, "--stream", "--sparsity", "0.1", "--method", "magnitude", "--out", str(streamed)) == 2
-    assert "not this one: " in capsys.readouterr().err
+    assert "differs from this one: " in capsys.readouterr().err
     assert run(folder, *options, "--stream", "--out", str(streamed)) == 0
     assert len(calls) == 4  # the first block was finished
     assert capsys.readouterr().out.split("(")[0] == whole.split("(")[0]
@@ -97,7 +97,7 @@ def test_prune_from_file_to_file_and_again_after_an_interruption(folder, capsys,
         assert torch.equal(model.state_dict()[name], tensor), name
 
 
-def test_perplexity_is_that_of_the_function(folder, capsys):
+def test_perplexity_matches_the_function(folder, capsys):
     assert (
         run(folder, "perplexity", "model", "--text", "text.txt", "--length", "32", "--stride", "8", "--windows", "5")
         == 0
@@ -126,14 +126,14 @@ def test_compare_prints_the_table_of_methods(folder, capsys):
         (("prune", "model", "--calibration", "nonsense", "--out", "out"), "nonsense"),
         (("prune", "model", "--out", "model"), "not an empty folder"),
         (("prune", "model", "--stream", "--out", "model"), "exists already"),
-        (("prune", "model", "--stream", "--dtype", "bfloat16", "--out", "out"), "no --dtype"),
+        (("prune", "model", "--stream", "--dtype", "bfloat16", "--out", "out"), "omit --dtype"),
         (("prune", "nowhere/at/all", "--stream", "--out", "out"), "nowhere/at/all"),
         (("compare", "model", "--sparsity", "2"), "[0, 1)"),
         (("perplexity", "model", "--text", "text.txt", "--windows", "0"), "--windows"),
         (("fetch", "nonsense"), "no asset 'nonsense'"),
     ],
 )
-def test_arguments_that_make_no_sense_exit_with_2_and_a_message(folder, capsys, arguments, message):
+def test_invalid_arguments_exit_with_2_and_a_message(folder, capsys, arguments, message):
     assert run(folder, *arguments) == 2
     printed = capsys.readouterr()
     assert message in printed.err
@@ -164,7 +164,7 @@ def test_a_failure_exits_with_1_and_an_interruption_with_130(folder, capsys, mon
         assert str(error) in capsys.readouterr().err
 
 
-def test_fetch_prints_where_things_are(capsys):
+def test_fetch_prints_paths(capsys):
     assert cli.main(["fetch", "news"]) == 0
     assert capsys.readouterr().out.startswith("news: ")
 

@@ -11,7 +11,7 @@ import wanda
 from wanda.devices import selection
 from wanda.masks import GROUPS
 
-# Few distinct values, so that ties, zeros and equal rows are the rule; infinities are allowed.
+# Few distinct values, so ties, zeros and equal rows are common; infinities are allowed.
 VALUES = st.sampled_from([0.0, -0.0, 1.0, 1.0, 2.5, -3.0, 1e-30, float("inf"), float("-inf")]) | st.floats(
     -4, 4, width=32
 )
@@ -26,14 +26,14 @@ def scores(draw, multiple=1):
 
 
 @given(scores(), st.floats(0, 1, exclude_max=True), st.sampled_from(GROUPS))
-def test_unstructured_masks_are_the_brute_force_ones(score, sparsity, group):
+def test_unstructured_masks_match_brute_force(score, sparsity, group):
     mask = wanda.prune_mask(score, sparsity, group=group)
     assert mask.dtype == torch.bool
     assert torch.equal(mask, reference.prune_mask(score, sparsity, group=group))
 
 
 @given(st.data(), st.integers(1, 9))
-def test_pattern_masks_are_the_brute_force_ones(data, size):
+def test_pattern_masks_match_brute_force(data, size):
     keep = data.draw(st.integers(1, size))
     score = data.draw(scores(multiple=size))
     mask = wanda.prune_mask(score, pattern=f"{keep}:{size}")
@@ -55,7 +55,7 @@ def test_zero_columns_do_not_push_the_count_over_the_target():
     assert (wanda.prune_mask(score, 0.5).sum(dim=1) == 5).all()
 
 
-def test_ties_go_in_order_of_position():
+def test_ties_are_broken_by_position():
     assert wanda.prune_mask(torch.ones(2, 4), 0.5).tolist() == [[True, True, False, False]] * 2
     assert wanda.prune_mask(torch.ones(2, 4), pattern="1:4").tolist() == [[True, True, True, False]] * 2
     assert wanda.prune_mask(torch.ones(2, 4), 0.5, group="layer").tolist() == [[True] * 4, [False] * 4]
@@ -81,7 +81,7 @@ def test_short_rows_are_sorted_and_give_the_mask_of_selection(monkeypatch, patte
 @pytest.mark.parametrize("panel", [1, 7, 40])
 @pytest.mark.parametrize("way", ["_mark_by_selecting", "_mark_by_sorting"])
 @pytest.mark.parametrize("cores", [1, 3])
-def test_a_panel_at_a_time_makes_the_same_mask(monkeypatch, panel, way, cores):
+def test_panels_give_the_same_mask(monkeypatch, panel, way, cores):
 
     score = torch.randint(5, (6, 12), generator=torch.Generator().manual_seed(0)).float()  # ties everywhere
     expected = [reference.prune_mask(score, 0.37, group=group) for group in GROUPS]
@@ -108,10 +108,10 @@ def test_a_panel_at_a_time_makes_the_same_mask(monkeypatch, panel, way, cores):
         ({"pattern": 24}, ValueError, "24"),
         ({"pattern": "2:5"}, ValueError, "divisible by 5.*8 inputs"),
         ({"group": "row"}, ValueError, "'output'.*'row'"),
-        ({"pattern": "2:4", "group": "layer"}, ValueError, "cannot be joined"),
+        ({"pattern": "2:4", "group": "layer"}, ValueError, "cannot be combined"),
     ],
 )
-def test_what_is_not_allowed_is_said(options, error, message):
+def test_invalid_options_raise_and_say_why(options, error, message):
     with pytest.raises(error, match=message):
         wanda.prune_mask(torch.rand(4, 8), **options)
 

@@ -1,4 +1,4 @@
-"""`prune` on small random models, against independent statements of what it should do."""
+"""`prune` on small random models, against independent references."""
 
 import copy
 
@@ -22,7 +22,7 @@ def wanda_reference(weight, inputs):
     return weight.masked_fill(reference.prune_mask(score, 0.5), 0)
 
 
-def test_wanda_is_the_closed_form_answer_block_after_block(model, calibration):
+def test_wanda_matches_the_closed_form_block_by_block(model, calibration):
     expected = copy.deepcopy(model)
     reference.walk(expected, calibration, wanda_reference)
     report = wanda.prune(model, calibration, progress=False)
@@ -41,7 +41,7 @@ def test_dense_propagation_takes_every_statistic_from_the_dense_model(model, cal
     assert all(torch.equal(weights(model)[name], weight) for name, weight in weights(expected).items())
 
 
-def test_sparsegpt_is_the_published_algorithm_block_after_block(model, calibration):
+def test_sparsegpt_matches_the_published_algorithm_block_by_block(model, calibration):
     expected = copy.deepcopy(model)
     reference.walk(expected, calibration, lambda w, x: reference.sparsegpt(w, x.T @ x, 0.5)[0])
     wanda.prune(model, calibration, method="sparsegpt", progress=False)
@@ -102,8 +102,8 @@ def test_obs_update_keeps_the_mask_of_the_score_and_lowers_the_error(model, cali
 
 
 @pytest.mark.parametrize("options", [{}, {"pattern": "2:4"}, {"method": "magnitude"}])
-def test_iterative_update_is_sparsegpt_with_another_price(model, calibration, options, monkeypatch):
-    several_blocks = {**repair.__kwdefaults__, "block": 8}  # the model is narrower than the usual block
+def test_iterative_update_is_sparsegpt_with_another_score(model, calibration, options, monkeypatch):
+    several_blocks = {**repair.__kwdefaults__, "block": 8}  # the model is narrower than the default block
     monkeypatch.setattr(repair, "__kwdefaults__", several_blocks)
     before = {name: weight.clone() for name, weight in weights(model).items()}
     block = find_blocks(model)[0]
@@ -126,7 +126,7 @@ def test_iterative_update_is_sparsegpt_with_another_price(model, calibration, op
         torch.testing.assert_close(layer.weight.double(), expected, rtol=2e-3, atol=2e-3)
 
 
-def test_a_score_function_of_ones_own(model, calibration):
+def test_a_custom_score_function(model, calibration):
     other = copy.deepcopy(model)
     wanda.prune(model, calibration, method=lambda weight, norm: weight.abs() * norm, progress=False)
     wanda.prune(other, calibration, method="wanda", progress=False)
@@ -160,7 +160,7 @@ def test_padding_does_not_change_the_result(model, calibration, method, side):
     wanda.prune(padded, [batch], method=method, progress=False)
     for name, weight in weights(model).items():
         same = ((weights(padded)[name] == 0) == (weight == 0)).double().mean()
-        assert same > 0.998, name  # the sums are the same but for the order of adding up
+        assert same > 0.998, name  # the sums differ only in their order
         torch.testing.assert_close(weights(padded)[name], weight, rtol=0.02, atol=2e-3)
 
 
@@ -194,7 +194,7 @@ def test_the_relative_error_is_that_of_the_first_window(model, calibration):
     assert layer.relative_error == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_the_report_shows_itself(model, calibration):
+def test_the_report_can_be_displayed(model, calibration):
     report = wanda.prune(model, calibration, progress=False)
     frame = report.to_frame()
     assert len(frame) == 21
@@ -205,7 +205,7 @@ def test_the_report_shows_itself(model, calibration):
     assert set(report.phases) == {"capture", "statistics", "select", "recompute"}
 
 
-def test_the_model_is_left_as_it_was_but_for_the_weights(model, calibration):
+def test_only_the_weights_of_the_model_change(model, calibration):
     model.train()
     forwards = [block.module.__dict__.get("forward") for block in find_blocks(model)]
     wanda.prune(model, calibration, progress=False)
@@ -239,7 +239,7 @@ def test_half_precision_weights_stay_half_precision(calibration):
 
 
 def untouched(model, error, match, *arguments, **options):
-    """Assert that `prune` refuses, and that nothing has been changed when it does."""
+    """Assert that `prune` raises and changes no weight."""
     before = weights(model)
     with pytest.raises(error, match=match):
         wanda.prune(model, *arguments, progress=False, **options)
@@ -253,9 +253,9 @@ def untouched(model, error, match, *arguments, **options):
         ({"sparsity": -0.5}, ValueError, r"\[0, 1\)"),
         ({"sparsity": None}, TypeError, "None"),
         ({"sparsity": {"nowhere": 0.5}}, ValueError, "'nowhere'.*matches no layer"),
-        ({"sparsity": {"q_proj": 0.5}}, ValueError, "without an entry for 'model.layers.0.self_attn.k_proj'"),
+        ({"sparsity": {"q_proj": 0.5}}, ValueError, "has no entry for 'model.layers.0.self_attn.k_proj'"),
         ({"sparsity": {"*": 1.5}}, ValueError, r"model\.layers\.0\.self_attn\.q_proj.*1\.5"),
-        ({"sparsity": {"*": 0.5}, "pattern": "2:4"}, ValueError, "cannot be joined"),
+        ({"sparsity": {"*": 0.5}, "pattern": "2:4"}, ValueError, "cannot be combined"),
         ({"pattern": "4:2"}, ValueError, "4:2"),
         ({"pattern": "2:5"}, ValueError, r"divisible by 5.*model\.layers\.0\.self_attn\.q_proj has 32"),
         ({"method": "wander"}, ValueError, "'magnitude', 'wanda', 'sparsegpt'.*'wander'"),
@@ -274,7 +274,7 @@ def untouched(model, error, match, *arguments, **options):
         ({"method": lambda w, n: w if w.shape[1] == 32 else w[0]}, ValueError, r"\(32, 64\) for .*mlp\.down_proj"),
     ],
 )
-def test_options_that_make_no_sense_are_refused_before_anything_changes(model, calibration, options, error, message):
+def test_invalid_options_raise_before_a_weight_changes(model, calibration, options, error, message):
     untouched(model, error, message, calibration, **options)
 
 
@@ -290,8 +290,8 @@ def test_a_score_may_divide_by_the_spread_of_weights_and_norms(model, calibratio
 
 
 @pytest.mark.parametrize("failure", [None, ValueError("odd"), TypeError("odd")], ids=["NaN", "value", "type"])
-def test_a_score_that_fails_on_the_way_is_no_value_error(model, calibration, failure):
-    """ValueError means that no weight has changed; here the first block is pruned already."""
+def test_a_score_that_fails_midway_is_not_a_value_error(model, calibration, failure):
+    """ValueError means that no weight has changed; here the first block is already pruned."""
     calls = []
 
     def score(weight, norm):
@@ -320,10 +320,10 @@ def test_a_score_that_fails_on_the_way_is_no_value_error(model, calibration, fai
         (torch.full((2, 8), -1), ValueError, "from -1"),
         (torch.zeros(1, 129, dtype=torch.long), ValueError, "129 tokens.*128"),
         ([{"input_ids": torch.ones(1, 4).long(), "attention_mask": torch.ones(1, 5)}], ValueError, "must agree"),
-        ([{"input_ids": torch.ones(1, 4).long(), "attention_mask": torch.zeros(1, 4)}], ValueError, "all padding"),
+        ([{"input_ids": torch.ones(1, 4).long(), "attention_mask": torch.zeros(1, 4)}], ValueError, "only padding"),
     ],
 )
-def test_calibration_that_makes_no_sense_is_refused(model, data, error, message):
+def test_invalid_calibration_is_refused(model, data, error, message):
     untouched(model, error, message, data)
 
 

@@ -1,4 +1,4 @@
-"""SparseGPT against a float64 statement of the published algorithm."""
+"""SparseGPT against a float64 version of the published algorithm."""
 
 import pytest
 import reference
@@ -44,7 +44,7 @@ def test_patterns(pattern, width):
 @pytest.mark.parametrize("panel", [1, 5])
 @pytest.mark.parametrize("pattern", [None, "2:4"])
 @pytest.mark.parametrize("precision", [torch.float32, torch.float64])
-def test_the_size_of_a_panel_changes_nothing_but_rounding(pattern, panel, precision, monkeypatch):
+def test_the_panel_size_changes_only_rounding(pattern, panel, precision, monkeypatch):
     weight, hessian, _ = problem(width=60)
     monkeypatch.setattr("wanda.sparsegpt.PRECISION", {"other": precision})
     expected, chosen = sparsegpt(weight, hessian.float(), pattern=pattern, block=32)
@@ -52,7 +52,7 @@ def test_the_size_of_a_panel_changes_nothing_but_rounding(pattern, panel, precis
     got, mask = sparsegpt(weight, hessian.float(), pattern=pattern, block=32)
     assert torch.equal(mask, chosen)
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
-    # Another order of sums: in float32 the panel shows, in float64 the float32 result is the same to the bit.
+    # Another order of sums: it shows in float32; computed in float64, the float32 result is bit-identical.
     assert torch.equal(got, expected) == (precision == torch.float64)
 
 
@@ -61,7 +61,7 @@ def test_a_cpu_repairs_in_float64_and_returns_float32():
     factor, dead = inverse_factor(hessian.float())
     assert factor.dtype == torch.float64
     assert repair(weight.bfloat16(), factor, dead)[0].dtype == torch.float32
-    # The float64 statement of the paper, to the last digit that float32 holds.
+    # The float64 version of the paper, to float32's last digit.
     got, mask = sparsegpt(weight, hessian, block=8)
     expected, chosen = reference.sparsegpt(weight, hessian, block=8)
     assert torch.equal(mask, chosen)
@@ -92,7 +92,7 @@ def test_repair_of_a_given_mask():
         ({"pattern": "4:8"}, magnitude),
     ],
 )
-def test_a_mask_chosen_on_the_way_by_another_score(options, score, block):
+def test_a_mask_chosen_during_the_update_by_another_score(options, score, block):
     weight, hessian, inputs = problem()
     norm = inputs.norm(dim=0)  # [in]
     factor = inverse_factor(hessian.float())
@@ -106,14 +106,14 @@ def test_a_mask_chosen_on_the_way_by_another_score(options, score, block):
     torch.testing.assert_close(got.double(), expected, rtol=2e-3, atol=2e-3)
     first = slice(0, int(options["pattern"][-1]) if "pattern" in options else min(block, 24))
     dense_mask = prune_mask(score(weight, norm.float())[:, first], **options)
-    assert torch.equal(mask[:, first], dense_mask)  # nothing has moved before the first columns are reached
+    assert torch.equal(mask[:, first], dense_mask)  # no update comes before the first columns
     if "pattern" in options or block < 24:
-        assert not torch.equal(mask, prune_mask(score(weight, norm.float()), **options))  # later, the score has changed
+        assert not torch.equal(mask, prune_mask(score(weight, norm.float()), **options))  # updates change later scores
 
 
 @pytest.mark.parametrize(("group", "dim"), [("output", 1), ("input", 0), ("layer", None)])
 @pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.77])
-def test_each_group_gives_up_its_exact_share_on_the_way(group, dim, sparsity):
+def test_each_group_loses_its_exact_share_during_the_update(group, dim, sparsity):
     weight, hessian, _ = problem(outputs=5)
     _, mask = repair(
         weight, *inverse_factor(hessian.float()), sparsity, price=lambda part, _: part.abs(), group=group, block=7
@@ -124,7 +124,7 @@ def test_each_group_gives_up_its_exact_share_on_the_way(group, dim, sparsity):
 
 
 def test_the_references_update_is_a_least_squares_fit():
-    """What the module is held against, held against something that knows no inverse: the best fit by the columns on the right."""
+    """Check the reference itself, without an inverse: against the least-squares fit by the columns on the right."""
     weight, hessian, inputs = problem(outputs=3, width=8)
     mask = torch.rand(weight.shape, generator=torch.Generator().manual_seed(5)) < 0.5
     expected, _ = reference.sparsegpt(weight, hessian, mask=mask, damping=0)
@@ -147,7 +147,7 @@ def test_the_factor_is_the_cholesky_factor_of_the_inverse():
     assert not dead.any()
 
 
-def test_without_the_off_diagonal_entries_it_ranks_by_the_wanda_score_and_moves_nothing():
+def test_with_a_diagonal_hessian_it_ranks_by_the_wanda_score_and_updates_nothing():
     weight, hessian, inputs = problem()
     got, mask = sparsegpt(weight, torch.diag(hessian.diagonal()).float(), 0.5, block=8, damping=0)
     score = weight * inputs.norm(dim=0)
@@ -157,16 +157,16 @@ def test_without_the_off_diagonal_entries_it_ranks_by_the_wanda_score_and_moves_
     assert torch.equal(got, weight.masked_fill(mask, 0))
 
 
-def test_dead_features_are_set_apart():
+def test_dead_features_are_pruned_first_and_handled_separately():
     weight, hessian, _ = problem()
     dead = torch.tensor([0, 5, 6])
     hessian[dead] = 0
     hessian[:, dead] = 0
     got, mask = sparsegpt(weight, hessian.float(), 0.5)
-    assert mask[:, dead].all()  # removing them costs nothing, so they go first
+    assert mask[:, dead].all()  # pruning them costs nothing, so they are pruned first
     assert mask.sum() == round(0.5 * weight.numel())
     live = [j for j in range(24) if j not in dead.tolist()]
-    # What is left is the problem without the dead columns, with their share of the zeros taken off.
+    # The rest is the problem without the dead columns, at a sparsity reduced by their zeros.
     few = (mask.sum() - mask[:, dead].sum()).item() / (len(weight) * len(live))
     alone, alone_mask = sparsegpt(weight[:, live], hessian[live][:, live].float(), few)
     assert torch.equal(mask[:, live], alone_mask)

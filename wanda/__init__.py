@@ -1,4 +1,4 @@
-"""Prune large language models by weights and activations (Wanda, arXiv 2306.11695), with magnitude and SparseGPT beside it."""
+"""Prune large language models by weights and activations (Wanda, arXiv 2306.11695), by magnitude or with SparseGPT."""
 
 from .layers import find_blocks, sparsity
 from .masks import prune_mask

@@ -1,4 +1,4 @@
-"""Calibration data as the walk needs it: a list of checked batches of token ids."""
+"""Calibration data, checked and cut into batches of token ids."""
 
 import inspect
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ import torch
 
 from .devices.distributed import size
 
-TOKENS = 16_384  # per forward pass on a GPU: enough to keep a large one busy, and its activations still small
+TOKENS = 16_384  # per forward pass on a GPU: enough to keep a large one busy, with small activations
 
 
 def calibration_batches(model, calibration, batch_size=1, device=None):
@@ -16,15 +16,15 @@ def calibration_batches(model, calibration, batch_size=1, device=None):
     Args:
         calibration: LongTensor [samples, length], or an iterable of such tensors or of mappings with `input_ids`
             [batch, length] and, where there is padding, `attention_mask` (1 = token, 0 = padding).
-        batch_size: windows per forward pass, for a tensor; mappings are taken as they are. "auto": see `windows_per_batch`.
+        batch_size: windows per forward pass, for a tensor; "auto": see `windows_per_batch`. Mappings are not divided.
         device: where the blocks will run; None: where the model is.
 
-    Returns: list of dicts for the model's forward, on the device of its embedding. `attention_mask` is there only
-        where something is padded; positions then count tokens, not padding.
+    Returns: list of dicts for the model's forward, on the device of its embedding. Batches with padding have an
+        `attention_mask`, and positions that count tokens only.
 
     Raises:
         TypeError, ValueError: no data, not integers, not a matrix, ids outside the vocabulary, windows longer than
-            the model's context, a mask of another shape or without any token.
+            the model's context, or a mask of another shape or without tokens.
     """
     if calibration is None or isinstance(calibration, (str, Mapping)):
         raise TypeError(
@@ -42,13 +42,13 @@ def calibration_batches(model, calibration, batch_size=1, device=None):
         parts = [calibration]  # invalid; the error names its shape
     batches = [_batch(model, part if isinstance(part, Mapping) else {"input_ids": part}) for part in parts]
     if not batches:
-        raise ValueError("calibration is empty; at least one window of tokens is needed")
+        raise ValueError("calibration is empty; it needs at least one window of tokens")
     return batches
 
 
 def windows_per_batch(samples, length, device):
-    """How many windows of a length to put in a batch: one on a CPU, where more are no faster; 16k tokens of them on a
-    GPU, but never so many that one of several processes gets none."""
+    """How many windows of `length` tokens make a batch: one on a CPU, where more are no faster; `TOKENS` tokens on a GPU,
+    but few enough that each of several processes gets a batch."""
     if torch.device(device).type != "cuda":
         return 1
     return max(1, min(TOKENS // max(length, 1), samples // size()))
@@ -72,14 +72,14 @@ def _batch(model, part):
     context = getattr(model.config, "max_position_embeddings", None)
     if context and ids.shape[1] > context:
         raise ValueError(f"calibration windows are {ids.shape[1]} tokens long; the model's context is {context}")
-    device = "cpu" if embedding.weight.is_meta else embedding.weight.device  # weights that are still to come
+    device = "cpu" if embedding.weight.is_meta else embedding.weight.device  # not loaded yet
     batch = {"input_ids": ids.to(device)}
     if mask is None:
         return batch
     if mask.shape != ids.shape:
         raise ValueError(f"attention_mask has shape {tuple(mask.shape)}, input_ids {tuple(ids.shape)}; they must agree")
     if not mask.any():
-        raise ValueError("a calibration batch is all padding: its attention_mask has no 1")
+        raise ValueError("a calibration batch holds only padding: its attention_mask has no 1")
     if not mask.all():
         batch["attention_mask"] = mask.to(device)
         if "position_ids" in inspect.signature(model.forward).parameters:

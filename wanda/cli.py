@@ -21,19 +21,19 @@ from .tools.compare import compare, settings
 from .tools.perplexity import perplexity
 
 EPILOG = """examples:
-  wanda fetch                                                   get the default model and the texts, ahead of time
+  wanda fetch                                                   download the default model and the texts
   wanda compare smollm2                                         magnitude, Wanda and SparseGPT on the default model
-  wanda prune smollm2 --sparsity 0.5 --out pruned               half of the weights gone, saved to ./pruned
+  wanda prune smollm2 --sparsity 0.5 --out pruned               remove half of the weights, save to ./pruned
   wanda prune ./llama --method sparsegpt --pattern 2:4 --calibration c4 --length 2048 --device cuda --out pruned
-  torchrun --nproc-per-node 4 -m wanda prune ./llama --calibration c4 --out pruned    four processes share the calibration
-  wanda prune ./llama --stream --out pruned                     the same where memory holds a few blocks, not the model
+  torchrun --nproc-per-node 4 -m wanda prune ./llama --calibration c4 --out pruned    four processes share the batches
+  wanda prune ./llama --stream --out pruned                     for models larger than memory
   wanda perplexity ./pruned --text wikitext2 --length 2048
 """
 MODEL_HELP = "'smollm2' (the default model), a local folder, a .gguf file, or a Hub id"
 
 
 def main(arguments=None):
-    """Run a command. Returns the exit status: 0, 1 for a failure, 2 for arguments that make no sense, 130 if interrupted."""
+    """Run a command. Returns the exit status: 0, 1 for a failure, 2 for invalid arguments, 130 if interrupted."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
@@ -47,7 +47,7 @@ def main(arguments=None):
 
 
 def _ended(options, why, status):
-    """Say why a command ended early, and in which of several processes. Returns the exit status."""
+    """Print why a command ended early, and in which of several processes. Returns the exit status."""
     process = f"rank {distributed.rank()}: " if distributed.size() > 1 else ""
     print(f"wanda {options.command}: {process}{why}", file=sys.stderr)
     return distributed.leave(status)
@@ -68,43 +68,41 @@ def _parser():
     _add_model(command)
     command.add_argument("--method", default="wanda", choices=METHODS, help="how weights are chosen")
     _add_amount(command)
-    command.add_argument("--group", choices=GROUPS, help="what a weight competes with (default: the method's)")
-    command.add_argument("--update", choices=UPDATES, help="repair the kept weights, whatever the method")
+    command.add_argument("--group", choices=GROUPS, help="the weights that compete (default: the method's)")
+    command.add_argument("--update", choices=UPDATES, help="repair the kept weights with SparseGPT's update")
     command.add_argument(
         "--propagate",
         default="pruned",
         choices=("pruned", "dense"),
-        help="what a block sees: its pruned predecessors' output (the paper), or the dense model's (half the time)",
+        help="a block's inputs: its pruned predecessors' outputs (the paper), or the dense model's (half the time)",
     )
     command.add_argument(
         "--skip", nargs="+", default=(), metavar="LAYER", help="layers to leave dense: names, parts, wildcards"
     )
     _add_calibration(command)
-    command.add_argument("--out", required=True, type=Path, help="folder for the pruned model; it must be new or empty")
+    command.add_argument("--out", required=True, type=Path, help="new or empty folder for the pruned model")
     command.add_argument(
         "--stream",
         action="store_true",
-        help="from file to file, with one block in memory at a time; called again after an interruption, it goes on",
+        help="prune from file to file with one block in memory at a time; an interrupted command resumes when repeated",
     )
 
     command = commands.add_parser("perplexity", help="measure a model's perplexity", formatter_class=_Defaults)
     command.set_defaults(run=_perplexity)
     _add_model(command)
     _add_evaluation(command, windows=None)
-    command.add_argument("--stride", type=int, help="tokens between the starts of two windows (default: no overlap)")
+    command.add_argument("--stride", type=int, help="tokens from one window's start to the next (default: no overlap)")
 
-    command = commands.add_parser("compare", help="the table of methods for a model", formatter_class=_Defaults)
+    command = commands.add_parser("compare", help="compare the methods on a model", formatter_class=_Defaults)
     command.set_defaults(run=_compare)
     _add_model(command)
     _add_amount(command)
     _add_calibration(command, samples=32)
     _add_evaluation(command, windows=20)
 
-    command = commands.add_parser("fetch", help="get the default model and the texts ahead of time")
+    command = commands.add_parser("fetch", help="download the default model and the texts")
     command.set_defaults(run=_fetch)
-    command.add_argument(
-        "names", nargs="*", metavar="NAME", help="what to fetch (default: everything in data/sources.toml)"
-    )
+    command.add_argument("names", nargs="*", metavar="NAME", help="a name in data/sources.toml (default: all)")
     return parser
 
 
@@ -120,9 +118,7 @@ def _add_model(parser):
     parser.add_argument(
         "--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"), help="of the weights"
     )
-    parser.add_argument(
-        "--device", help="where to compute, such as 'cuda'; 'auto' spreads the model (default: the CPU)"
-    )
+    parser.add_argument("--device", help="such as 'cuda'; 'auto' spreads the model over all devices (default: the CPU)")
 
 
 def _add_amount(parser):
@@ -134,9 +130,7 @@ def _add_amount(parser):
 
 def _add_calibration(parser, samples=128):
     sources = "'news', 'wikipedia', 'c4', 'wikitext2' or a text file"
-    parser.add_argument(
-        "--calibration", default="news", metavar="SOURCE", help=f"text to take statistics on: {sources}"
-    )
+    parser.add_argument("--calibration", default="news", metavar="SOURCE", help=f"calibration text: {sources}")
     parser.add_argument("--samples", type=int, default=samples, help="calibration windows")
     parser.add_argument("--length", type=int, default=512, help="tokens per calibration window")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of windows")
@@ -144,7 +138,7 @@ def _add_calibration(parser, samples=128):
         "--batch-size",
         type=_batch_size,
         default="auto",
-        help="windows per forward pass; 'auto': one on a CPU, 16k tokens of them on a GPU",
+        help="windows per forward pass; 'auto': one on a CPU, about 16,000 tokens on a GPU",
     )
 
 
@@ -154,10 +148,10 @@ def _batch_size(text):
 
 def _add_evaluation(parser, windows):
     sources = "'wikipedia', 'news', 'wikitext2', 'c4' or a text file"
-    parser.add_argument("--text", default="wikipedia", metavar="SOURCE", help=f"text to judge by: {sources}")
+    parser.add_argument("--text", default="wikipedia", metavar="SOURCE", help=f"evaluation text: {sources}")
     flag = "--length" if windows is None else "--eval-length"
-    parser.add_argument(flag, dest="eval_length", type=int, default=1024, help="tokens per window of that text")
-    parser.add_argument("--windows", type=int, default=windows, help="use only the first so many windows")
+    parser.add_argument(flag, dest="eval_length", type=int, default=1024, help="tokens per evaluation window")
+    parser.add_argument("--windows", type=int, default=windows, help="use only the first N windows")
 
 
 def _load(options):
@@ -178,14 +172,14 @@ def _evaluation(tokenizer, options):
 
 
 def _prune(options):
-    # All that can be told before minutes of work.
+    # Check first what can be checked without loading the model.
     names = ("method", "sparsity", "pattern", "group", "update", "propagate")
     checked = make_options(**{name: getattr(options, name) for name in names})
     resolve_sparsity([], options.sparsity, options.pattern)
     if options.stream:
         return _prune_in_stream(options, checked)
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise ValueError(f"--out {options.out} exists already and is not an empty folder")
+        raise ValueError(f"--out {options.out} exists and is not an empty folder")
 
     with distributed.process_group(options.device) as options.device:
         model, tokenizer = _load(options)
@@ -206,9 +200,7 @@ def _prune_in_stream(options, checked):
     from transformers import AutoTokenizer
 
     if options.dtype != "auto" or options.device == "auto":
-        raise ValueError(
-            "--stream keeps the checkpoint's own dtype and works on one device: no --dtype, no --device auto"
-        )
+        raise ValueError("--stream keeps the checkpoint's dtype and uses one device; omit --dtype and --device auto")
     check_target(options.out)
     folder = find_folder(options.model, options.revision)
     calibration = _calibration(AutoTokenizer.from_pretrained(folder), options) if checked.needs_data else None
@@ -246,4 +238,4 @@ def _fetch(options):
     for name in options.names or sources():
         print(f"{name}: {fetch(name)}")
         if name == BUNDLED:
-            prepare()  # dequantised now, so that the first `load` is quick
+            prepare()  # dequantise now, so that the first `load` is fast

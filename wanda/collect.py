@@ -1,4 +1,4 @@
-"""One pass of the calibration data through one block, gathering statistics of what its linear layers read."""
+"""One pass of the calibration data through one block, accumulating statistics of its layers' inputs."""
 
 import threading
 from contextlib import contextmanager
@@ -15,21 +15,20 @@ from .statistics import LayerInputs
 def collect(block, hidden, calls, masks, statistic, outputs=None, threads=1):
     """Replay a block on every batch and accumulate a statistic of each layer's input over all non-padding tokens.
 
-    Layers that are handed the same tensor (q, k and v; gate and up) share one `LayerInputs`: it is computed once.
-    Batches are added up in their order, however many are replayed at once, so that the sums are the same to the last bit.
-    Where several processes work together, each brings its own batches and all get the sums over the batches of all.
-    The pass ends as soon as the last layer has been reached, unless the outputs are wanted.
+    Layers that read the same tensor (q, k and v; gate and up) share one `LayerInputs`, computed once. Batches are summed in
+    order, however many are replayed at once, so the sums are reproducible to the last bit. With several processes, each
+    takes its own batches, and all receive the sums over all batches. Without `outputs`, a pass ends at the last layer.
 
     Args:
-        block: a `Block`. hidden, calls: as `capture` returns them for this block, one per batch; any iterables will do.
+        block: a `Block`. hidden, calls: iterables with an item per batch, as `capture` returns them for this block.
         masks: per batch, None or a bool tensor [batch, length], True for tokens.
         statistic: `InputNorm` or `Hessian`.
-        outputs: a list, or what has `append` like one, for the block's outputs [batch, length, hidden]; None: not wanted.
+        outputs: list, or object with `append`, for the block's outputs [batch, length, hidden]; None: discard them.
         threads: how many batches to replay at once.
 
     Returns: dict from layer name to `LayerInputs`.
 
-    Raises: RuntimeError naming the layer if it saw NaN or infinity, or if padding cannot be told from tokens.
+    Raises: RuntimeError naming a layer whose inputs are NaN or infinite, or whose rows cannot be matched to tokens.
     """
     inputs = {}
     reader = _Reader(block, statistic, inputs, to_the_end=outputs is not None)
@@ -45,7 +44,7 @@ def collect(block, hidden, calls, masks, statistic, outputs=None, threads=1):
     finite = [torch.isfinite(seen.statistic.norm()).all() for seen in inputs.values()]
     for name, is_finite in zip(inputs, read_together(finite), strict=True):
         if not is_finite:
-            raise RuntimeError(f"{name} was given NaN or infinite inputs by the calibration data")
+            raise RuntimeError(f"{name} has NaN or infinite inputs on the calibration data")
     return inputs
 
 
@@ -55,10 +54,10 @@ class _Reading:
 
     Attributes:
         layer: its name.
-        same_as: the layer that was handed the same tensor just before, or None.
+        same_as: the layer that read the same tensor just before, or None.
         contribution: list of tensors, see `InputNorm.contribution`.
-        tokens: how many non-padding tokens there were.
-        sample: those of the first window [tokens, in]; None where the layer has one from an earlier batch.
+        tokens: the number of non-padding tokens.
+        sample: those of the first window [tokens, in]; None if an earlier batch gave one.
     """
 
     layer: str
@@ -69,11 +68,11 @@ class _Reading:
 
 
 class _Batch:
-    """The state of one replay: what has been read so far, and where the tokens are among the positions."""
+    """The state of one replay: the readings so far, and which positions hold tokens."""
 
     def __init__(self, mask, device):
         self.readings = []
-        self.tensor = None  # that the last layer was handed
+        self.tensor = None  # input of the last layer read
         self.positions, self.kept = 0, None
         if mask is not None:  # found once per batch: it forces a GPU sync
             self.positions = mask.numel()
@@ -81,17 +80,17 @@ class _Batch:
 
 
 class _Reader:
-    """Replays a block on a batch and notes what its layers read. Several threads may do so at once."""
+    """Replays a block on a batch and records its layers' inputs. Safe to call from several threads at once."""
 
     def __init__(self, block, statistic, known, to_the_end):
         self.block, self.statistic, self.to_the_end = block, statistic, to_the_end
-        self.known = known  # layers that have been read already: only the others need a sample
-        self.once_each = False  # set by the first batch: then the rest of a pass can be left out
-        self.here = threading.local()  # a hook is called in the thread whose batch it is
+        self.known = known  # layers that have a sample already
+        self.once_each = False  # whether the first batch read each layer once: then a pass can stop at the last one
+        self.here = threading.local()  # hooks run in the thread of their batch
 
     @contextmanager
     def hooks(self):
-        """Have each layer of the block tell what it reads, for the time of a `with`."""
+        """Record the input of each layer of the block inside a `with`."""
         handles = [layer.module.register_forward_pre_hook(self._hook(layer.name)) for layer in self.block.layers]
         try:
             yield
@@ -100,7 +99,7 @@ class _Reader:
                 handle.remove()
 
     def __call__(self, numbered_batch):
-        """Replay a batch. Returns (list of `_Reading`, outputs): the latter None where they are not wanted."""
+        """Replay a batch. Returns: (list of `_Reading`, outputs or None)."""
         number, (states, call, mask) = numbered_batch
         batch, output = _Batch(mask, device_of(self.block)), None
         self.here.batch = batch
@@ -136,10 +135,10 @@ class _Reader:
 
 
 def _take(inputs, number, reading, statistic):
-    """Add what a layer read in a batch of that number to `inputs`, a dict from layer name to `LayerInputs`."""
+    """Add a reading from batch `number` to `inputs`, a dict from layer name to `LayerInputs`."""
     shared = inputs.get(reading.same_as)
     if shared is not None and inputs.setdefault(reading.layer, shared) is shared:
-        return  # counted already, for another layer
+        return  # already added, for the layer that shares it
     if reading.layer not in inputs:
         sample = reading.sample
         inputs[reading.layer] = LayerInputs(statistic(sample.shape[1], sample.device), sample, number)
@@ -158,7 +157,7 @@ def _tokens(tensor, positions, kept, name):
         return rows
     if len(rows) != positions:
         raise RuntimeError(
-            f"{name} read {len(rows)} rows of a batch of {positions} positions: padding cannot be told from tokens; "
+            f"{name} read {len(rows)} rows of a batch of {positions} positions, so padding cannot be told from tokens; "
             "use calibration windows without padding"
         )
     return rows.index_select(0, kept.to(rows.device))

@@ -1,6 +1,6 @@
-"""Where the linear layers are in a transformers model: a decoder is a stack of blocks, and each block holds some.
+"""Find the linear layers of a transformers model: a decoder is a stack of blocks, and each block holds some.
 
-Nothing here knows any model family by name.
+No model family is known by name.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Block:
-    """One of the repeated blocks of a model, with the linear layers to prune in it."""
+    """One of a model's repeated blocks, with its linear layers to prune."""
 
     name: str
     module: nn.Module
@@ -40,8 +40,8 @@ class Block:
 def find_blocks(model, skip=()):
     """The repeated blocks of a model, in order, each with its prunable linear layers.
 
-    The blocks are the outermost `nn.ModuleList` that holds the most linear weights. Embeddings, the output head and
-    whatever is tied to them are never listed; neither is a layer whose name matches `skip`.
+    The blocks are those of the outermost `nn.ModuleList` with the most linear weights. Embeddings, the output head,
+    layers tied to them and layers whose name matches `skip` are not listed.
 
     Args:
         model: a transformers causal language model.
@@ -50,8 +50,8 @@ def find_blocks(model, skip=()):
     Returns: list of `Block`.
 
     Raises:
-        ValueError: nothing to prune, a skip pattern that matches nothing, weights stored in a form that cannot be
-            pruned (quantized, or experts fused in one tensor): all named.
+        ValueError, naming the layer: nothing to prune, a skip pattern that matches nothing, or weights in a form that
+            cannot be pruned (quantized, or experts fused in one tensor).
     """
     skip = (skip,) if isinstance(skip, str) else tuple(skip)
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
@@ -87,20 +87,20 @@ def find_blocks(model, skip=()):
         if not any(matches(name, pattern) for name in names) and not any(
             matches(name, pattern) for name, _ in model.named_parameters()
         ):
-            raise ValueError(f"skip={pattern!r} matches no layer; layers are named like {names[0]!r}")
+            raise ValueError(f"skip={pattern!r} matches no layer; layer names look like {names[0]!r}")
     if not any(block.layers for block in blocks):
         raise ValueError(f"skip={skip!r} leaves no linear layer to prune in {stack!r}")
     return blocks
 
 
 def matches(name, pattern):
-    """Whether a layer's dotted name is meant by a pattern: the whole name, some whole components of it in a row
-    ("down_proj", "layers.0"), or a wildcard over the whole name ("*.mlp.*")."""
+    """Whether a pattern matches a layer's dotted name: the whole name, consecutive components of it ("down_proj",
+    "layers.0"), or a wildcard for the whole name ("*.mlp.*")."""
     return fnmatchcase(name, pattern) or f".{pattern}." in f".{name}."
 
 
 def sparsity(model):
-    """Fraction of exact zeros among the weights of the prunable layers. float in [0, 1]"""
+    """Fraction of exact zeros among the weights of the prunable layers, a float in [0, 1]."""
     layers = [layer for block in find_blocks(model) for layer in block.layers]
     zeros = sum(int((layer.weight == 0).sum()) for layer in layers)
     return zeros / sum(layer.weight.numel() for layer in layers)
@@ -120,7 +120,7 @@ def _embedding_parameters(model):
 def _refuse_fused_weights(prefix, block, skip):
     for owner, module in block.named_modules():
         if isinstance(module, nn.modules.conv._ConvNd):
-            continue  # short convolutions are no linear layers; they stay dense
+            continue  # not a linear layer: short convolutions stay dense
         for name, parameter in module.named_parameters(recurse=False):
             full = ".".join(filter(None, (prefix, owner, name)))
             if parameter.ndim >= 3 and not any(matches(full, pattern) for pattern in skip):

@@ -1,7 +1,7 @@
-"""Which weights go: a score per weight in, a boolean mask out. Pure tensors, no model.
+"""Masks: a score per weight in, a bool tensor out, True where the weight is pruned. Pure tensors, no model.
 
-Everything here is one operation, "the k smallest of each row", applied to different arrangements of the score matrix:
-a row per output, one row for the whole layer, a row per input, or a row per M consecutive inputs.
+Every mask marks the k smallest scores of each row; only the arrangement of the rows differs: a row per output, one for
+the whole layer, a row per input, or a row per M consecutive inputs.
 """
 
 import re
@@ -18,25 +18,25 @@ def prune_mask(score, sparsity=0.5, pattern=None, group="output"):
     """Mark the lowest-scoring weights of each group.
 
     Args:
-        score: Tensor [out, in]; the smaller, the sooner pruned. May hold infinities, not NaN.
-        sparsity: fraction of each group to prune, in [0, 1). Not used when `pattern` is given.
+        score: Tensor [out, in]; the smallest are pruned. May hold infinities, not NaN.
+        sparsity: fraction of each group to prune, in [0, 1). Ignored if `pattern` is given.
         pattern: None, or "N:M": at most N of each M consecutive inputs of an output are kept ("2:4", "4:8", "1:4").
-        group: the weights that compete with each other: "output" (a row, Wanda's choice), "layer" (all of them,
-            magnitude's choice) or "input" (a column). An N:M pattern is a grouping of its own: leave it at "output".
+        group: the weights that compete with each other: "output" (a row, as in Wanda), "layer" (all of them, as in
+            magnitude pruning) or "input" (a column). A pattern has groups of its own and needs "output".
 
     Returns:
-        Bool tensor [out, in], True where the weight is pruned. Each group loses exactly `round(sparsity * size)`
-        weights (M - N with a pattern); ties go in order of position, so the same scores always give the same mask.
+        Bool tensor [out, in], True where the weight is pruned: exactly `round(sparsity * size)` weights of each group
+        (M - N with a pattern). Of equal scores the first in position are pruned.
 
     Raises:
-        ValueError, TypeError: a value outside what is allowed, or a width that M does not divide.
+        ValueError, TypeError: an argument outside its range, NaN scores, or a width that M does not divide.
 
     Source: Wanda (arXiv 2306.11695), section 3.
     """
     if score.ndim != 2:
         raise ValueError(f"score must be a matrix [out, in], got shape {tuple(score.shape)}")
     if torch.isnan(score).any():
-        raise ValueError("score has NaN entries; there is no order to prune by")
+        raise ValueError("score has NaN entries, which have no rank")
     check_group(group, pattern)
     if pattern is not None:
         check_width(score.shape[1], pattern)
@@ -59,13 +59,13 @@ def lowest(score, sparsity, pattern, group):
 
 
 def parse_pattern(pattern):
-    """The numbers (N, M) of a pattern "N:M": keep at most N of every M consecutive inputs."""
+    """The numbers (N, M) of a pattern "N:M", which keeps at most N of every M consecutive inputs."""
     match = re.fullmatch(r"(\d+):(\d+)", pattern) if isinstance(pattern, str) else None
     if match is None:
         raise ValueError(f"pattern must be None or 'N:M' such as '2:4', got {pattern!r}")
     keep, size = int(match[1]), int(match[2])
     if not 1 <= keep <= size:
-        raise ValueError(f"pattern 'N:M' keeps N of every M weights, so 1 <= N <= M is needed; got {pattern!r}")
+        raise ValueError(f"pattern 'N:M' keeps N of every M weights, so it needs 1 <= N <= M; got {pattern!r}")
     return keep, size
 
 
@@ -90,5 +90,5 @@ def check_group(group, pattern=None):
         raise ValueError(f"group must be one of {', '.join(map(repr, GROUPS))}; got {group!r}")
     if pattern is not None and group != "output":
         raise ValueError(
-            f"pattern {pattern!r} compares M consecutive inputs of one output; it cannot be joined with group={group!r}"
+            f"pattern {pattern!r} compares M consecutive inputs of one output; it cannot be combined with group={group!r}"
         )

@@ -1,4 +1,4 @@
-"""How the layers are pruned: what `method`, `sparsity`, `pattern`, `group`, `update` and `propagate` mean, checked."""
+"""Options: `method`, `sparsity`, `pattern`, `group`, `update` and `propagate`, checked and applied to a layer."""
 
 import warnings
 from dataclasses import dataclass, replace
@@ -20,13 +20,13 @@ class Options:
     """How the layers of a model are pruned: the arguments of `wanda.prune`, checked.
 
     Attributes:
-        name: of the method, for people.
+        name: the method's name, for messages.
         score: function (weight, input_norm) -> score; None where SparseGPT chooses the mask itself.
-        sparsity: as given; after `for_layers` a dict from layer names to floats.
+        sparsity: as given to `prune`; after `for_layers`, a dict from layer name to float.
         pattern, group: as in `prune_mask`.
-        update: None, "obs" or "obs-iterative"; SparseGPT's repair is "obs" with a mask of its own.
+        update: None, "obs" or "obs-iterative"; for SparseGPT, "obs".
         propagate: "pruned" or "dense".
-        description: one line for people, such as "wanda 2:4" or "magnitude 50%, group layer".
+        description: one line for reports, such as "wanda 2:4" or "magnitude 50%, group layer".
     """
 
     name: str
@@ -40,19 +40,19 @@ class Options:
 
     @property
     def needs_data(self):
-        """Whether the layers' inputs matter at all."""
+        """Whether pruning depends on the layers' inputs."""
         return self.score is not magnitude or self.update is not None
 
     @property
     def statistic(self):
-        """What has to be known of a layer's inputs: the class that accumulates it."""
+        """The class of the statistic that the method needs."""
         return InputNorm if self.update is None else Hessian
 
     def for_layers(self, layers):
-        """The same options with a sparsity for each of some `Linear`s.
+        """The same options with a sparsity for each of a list of `Linear`s.
 
-        Raises: ValueError or TypeError: a sparsity or a pattern that does not suit a layer, or a score function that fails
-            on the weights of a layer; which one, the message says.
+        Raises: ValueError or TypeError naming the layer: its sparsity is invalid, the pattern does not fit its width, or
+            the score function fails on its weights.
         """
         for layer in layers if self.pattern is not None else ():
             check_width(layer.weight.shape[1], self.pattern, layer.name)
@@ -60,14 +60,13 @@ class Options:
         return replace(self, sparsity=resolve_sparsity([layer.name for layer in layers], self.sparsity, self.pattern))
 
     def apply(self, name, weight, inputs):
-        """The new weight [out, in] of the layer of that name, given its weight in float32 and `LayerInputs` (None: no data)."""
+        """The pruned weight [out, in] of layer `name`, given its weight in float32 and its `LayerInputs` (None: no data)."""
         sparsity = self.sparsity[name]
         if sparsity == 0 and self.pattern is None:
             return weight
         if inputs is None and self.needs_data:
             warnings.warn(
-                f"{name} was never reached by the calibration data (an expert without tokens?); "
-                "it is pruned by magnitude",
+                f"{name} received no calibration tokens (an expert that none was routed to?); it is pruned by magnitude",
                 stacklevel=2,
             )
             return weight.masked_fill(lowest(magnitude(weight), sparsity, self.pattern, "output"), 0)
@@ -79,30 +78,28 @@ class Options:
             choice = {"price": lambda part, columns: self.score(part, norm[columns]), "group": self.group}
         elif self.score is not None:
             mask = lowest(self._score(weight, norm, name), sparsity, self.pattern, self.group)
-        if "factor" not in inputs.derived:  # the layers that read this input share it
+        if "factor" not in inputs.derived:  # shared by the layers that read this input
             hessian = inputs.statistic.matrix(precision(weight.device))
             inputs.derived["factor"] = inverse_factor(hessian, layer=name)
         return repair(weight, *inputs.derived["factor"], sparsity, self.pattern, mask, **choice)[0]
 
     def _score(self, weight, norm, name):
         if self.score in SCORES.values():
-            return self.score(weight, norm)  # of finite weights and norms; a check would force a GPU sync
+            return self.score(weight, norm)  # finite, as weights and norms are; a check would force a GPU sync
         try:
             return self._checked_score(weight, norm, name)
-        except (ValueError, TypeError) as error:  # these two mean that no weight has changed; by now, some have
-            raise RuntimeError(
-                f"{error} ({name}; blocks before it are pruned already: load the model again)"
-            ) from error
+        except (ValueError, TypeError) as error:  # these would mean that no weight has changed
+            raise RuntimeError(f"{error} ({name}; earlier blocks are pruned already: load the model again)") from error
 
     def _try_score(self, layers):
-        """Call a user's score function once for each shape of weight, with random norms, before anything is changed."""
+        """Call a user's score function on one layer of each shape, with random norms, before any weight changes."""
         if self.score is None or self.score in SCORES.values():
             return
         first, generator = {}, torch.Generator().manual_seed(0)
         for layer in layers:
             first.setdefault(tuple(layer.weight.shape), layer)
         for shape, layer in first.items():
-            # Equal weights or norms would have no spread, by which a score may well divide.
+            # Random, not constant: a score may divide by the spread of weights or norms.
             norm = torch.rand(shape[1], generator=generator) + 0.5  # [in]
             if layer.weight.is_meta:
                 weight = torch.randn(shape, generator=generator)  # [out, in]
@@ -123,7 +120,7 @@ class Options:
 
 
 def make_options(method="wanda", sparsity=0.5, pattern=None, group=None, update=None, propagate="pruned"):
-    """Check the arguments of `wanda.prune` that say how a layer is pruned. Returns `Options`.
+    """Check the arguments of `wanda.prune` that say how to prune a layer. Returns `Options`.
 
     Raises: ValueError or TypeError saying what was given and what is allowed.
     """
@@ -137,8 +134,8 @@ def make_options(method="wanda", sparsity=0.5, pattern=None, group=None, update=
         parse_pattern(pattern)
     if update == "obs-iterative" and callable(method):
         raise ValueError(
-            "update='obs-iterative' scores a few columns at a time, and a score function may look at whole rows; "
-            "for a function of your own use update='obs'"
+            "update='obs-iterative' scores a few columns at a time, but a score function may depend on whole rows; "
+            "use update='obs' with your own function"
         )
     if method == "sparsegpt":
         update = "obs"
@@ -146,8 +143,8 @@ def make_options(method="wanda", sparsity=0.5, pattern=None, group=None, update=
         raise ValueError("propagate='dense' is for score methods; SparseGPT and updates need propagate='pruned'")
     if method == "sparsegpt" and group is not None:
         raise ValueError(
-            f"method='sparsegpt' compares weights within blocks of columns, group={group!r} does not apply; "
-            "for another group with the same repair use method='wanda', update='obs'"
+            f"method='sparsegpt' compares weights within blocks of columns, so group={group!r} does not apply; "
+            "for another group with the same repair, use method='wanda', update='obs'"
         )
     score = method if callable(method) else SCORES.get(method)
     usual = "layer" if score is magnitude and pattern is None else "output"
@@ -176,9 +173,9 @@ def resolve_sparsity(names, sparsity, pattern=None):
     """The sparsity of each layer. Returns a dict name -> float.
 
     Args:
-        names: of the layers to prune.
+        names: names of the layers to prune.
         sparsity: a number, a dict from names or patterns (see `matches`) to numbers, or a function of the name.
-        pattern: "N:M" fixes the sparsity by itself; only a number is then accepted, and not used.
+        pattern: None, or "N:M", which sets the sparsity itself; `sparsity` must then be a number, and is ignored.
 
     Raises: ValueError or TypeError naming the layer or the key.
     """
@@ -188,7 +185,7 @@ def resolve_sparsity(names, sparsity, pattern=None):
         return dict.fromkeys(names, sparsity)
     if pattern is not None:
         raise ValueError(
-            f"pattern {pattern!r} fixes the sparsity of every layer; it cannot be joined with one per layer"
+            f"pattern {pattern!r} sets the sparsity of every layer; it cannot be combined with one per layer"
         )
     if callable(sparsity):
         resolved = {name: sparsity(name) for name in names}
@@ -196,13 +193,13 @@ def resolve_sparsity(names, sparsity, pattern=None):
         for key in sparsity:
             if not any(matches(name, key) for name in names):
                 raise ValueError(
-                    f"sparsity has a key {key!r} that matches no layer; layers are named like {names[0]!r}"
+                    f"sparsity has a key {key!r} that matches no layer; layer names look like {names[0]!r}"
                 )
         resolved = {}
         for name in names:
             found = [value for key, value in sparsity.items() if matches(name, key)]
             if not found:
-                raise ValueError(f"sparsity is a dict without an entry for {name!r}; add one, or '*' for all others")
+                raise ValueError(f"sparsity has no entry for {name!r}; add one, or '*' for all others")
             resolved[name] = found[0]
     for name, value in resolved.items():
         check_sparsity(value, f"sparsity of {name}")

@@ -1,7 +1,7 @@
 """`prune`: the walk over the blocks of a model.
 
-A block's statistics are taken while it is still dense, on what its pruned predecessors produce; then it is pruned, and
-its outputs are computed anew for the next block (Wanda, section 3).
+A block's statistics are taken while it is dense, on the outputs of its pruned predecessors. Then it is pruned, and its
+outputs are recomputed for the next block (Wanda, section 3).
 """
 
 import time
@@ -43,37 +43,36 @@ def prune(
     Args:
         model: a transformers causal language model.
         calibration: LongTensor [samples, length] (see `wanda.calibration_set`), or an iterable of batches: dicts with
-            `input_ids` and `attention_mask`; padding never counts. Magnitude can do without; given it all the same,
-            it measures the layers' errors on the first batch.
+            `input_ids` and `attention_mask`; padding never counts. Magnitude needs none, and uses the first batch to
+            measure the layers' errors.
         method: "magnitude", "wanda", "sparsegpt", or a function (weight [out, in], input_norm [in]) -> score [out, in]
-            whose smallest scores are pruned. It is first tried on each shape of weight, with random norms.
+            whose smallest scores are pruned. It is first tried on one layer of each shape, with random norms.
         sparsity: fraction to remove, in [0, 1); or a dict or function from a layer's name to one. A dict's keys may be
-            patterns like those of `skip`; the first that matches counts.
-        pattern: None, or "N:M": at most N non-zeros are kept in each M consecutive inputs. Then it sets the sparsity.
-        group: what a weight competes with: "output", "layer" or "input" (see `prune_mask`). By default "layer" for
-            magnitude and "output" for every other score; SparseGPT has groups of its own (blocks of columns).
-        update: None; "obs": repair the kept weights with SparseGPT's update, whatever chose the mask; "obs-iterative": do
-            so, and choose the mask of each 128 columns (each M of a pattern) when they are reached, by the score of the
-            weights as repaired by then. The Wanda paper calls the two the sequential and the iterative update.
-        propagate: "pruned": a block sees what its pruned predecessors produce (the paper). "dense": it sees what the
-            dense model produces; one forward pass instead of nearly two. For score methods without an update.
-        skip: names of layers to leave alone: whole names, parts ("down_proj", "layers.0") or wildcards ("*.mlp.*").
-        batch_size: calibration windows per forward pass; "auto": one on a CPU, about 16,000 tokens of them on a GPU. With
-            one, a CPU computes up to four batches at once, each on its share of the cores.
-        device: where to compute, such as "cuda" for a model in main memory: each block visits it and goes back, and so
-            do the hidden states, batch by batch, so that it need not hold more than a block and a batch at a time.
-            None: wherever the block is; quicker, where the whole model has room on the GPU.
+            patterns like those of `skip`; the first match counts.
+        pattern: None, or "N:M": keep at most N of each M consecutive inputs. It sets the sparsity.
+        group: the weights that compete: "output", "layer" or "input" (see `prune_mask`). The default is "layer" for
+            magnitude and "output" for other scores; SparseGPT has its own groups (blocks of columns).
+        update: None; "obs": choose the mask by `method`, then repair the kept weights with SparseGPT's update;
+            "obs-iterative": also choose the mask of each 128 columns (each M of a pattern) on reaching them, by the
+            score of the weights as repaired so far. The Wanda paper calls these the sequential and iterative update.
+        propagate: "pruned": a block reads the outputs of its pruned predecessors (the paper). "dense": it reads the
+            dense model's; one forward pass instead of nearly two, for score methods without an update.
+        skip: layers to leave dense: names, parts of names ("down_proj", "layers.0") or wildcards ("*.mlp.*").
+        batch_size: calibration windows per forward pass; "auto": one on a CPU, about 16,000 tokens on a GPU. With one
+            window, a CPU computes up to four batches at once, each on its share of the cores.
+        device: where to compute, such as "cuda" for a model in main memory: blocks and batches of hidden states move
+            there one at a time and back. None: on each block's own device, which is faster if the model fits there.
         progress: whether to show a bar over the blocks.
 
     Returns: `PruneReport`.
 
-    Where `torch.distributed` is initialised (under `torchrun`), every process must make the same call with the same
-    model and data: each takes its share of the batches, and all end with the weights that a single process would have.
+    If `torch.distributed` is initialised (under `torchrun`), every process must make the same call with the same model
+    and data. Each takes a share of the batches, and all get the weights that a single process would.
 
     Raises:
-        ValueError, TypeError: something given is not allowed; nothing has been changed.
-        RuntimeError: NaN or infinite activations, a Hessian without factor, or NaN scores, naming the layer. Blocks
-            before it are pruned already: load the model again.
+        ValueError, TypeError: an invalid argument; no weight has changed.
+        RuntimeError naming the layer: NaN or infinite activations, NaN scores, or a Hessian that cannot be factorised.
+            Earlier blocks are pruned already: load the model again.
     """
     options = make_options(method, sparsity, pattern, group, update, propagate)
     blocks = find_blocks(model, skip)
@@ -111,12 +110,12 @@ def prune(
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do, checked before anything is changed.
+    """A pruning run, checked before any weight changes.
 
     Attributes:
         blocks: list of `Block`.
         options: `Options` with a sparsity for each layer.
-        batches: list of dicts for the model's forward: this process's share; empty without calibration data.
+        batches: this process's share of the calibration data, a list of dicts for the model's forward; may be empty.
     """
 
     blocks: list
@@ -135,9 +134,9 @@ class Plan:
 
 
 def make_plan(model, blocks, options, calibration, batch_size, device):
-    """Check options and calibration data against a model, which may be without weights. Returns a `Plan`.
+    """Check options and calibration data against a model, whose weights may be on the meta device. Returns a `Plan`.
 
-    Raises: ValueError or TypeError: something given is not allowed.
+    Raises: ValueError or TypeError: an invalid argument.
     """
     options = options.for_layers([layer for block in blocks for layer in block.layers])
     batches = []
@@ -145,19 +144,19 @@ def make_plan(model, blocks, options, calibration, batch_size, device):
         batches = calibration_batches(model, calibration, batch_size, device)
         if distributed.size() > 1:
             distributed.check_same("calibration data", distributed.digest(batches))
-        # Without a need for data, one batch is enough to measure the layers' errors.
+        # If only the layers' errors need data, one batch is enough.
         batches = distributed.share(batches) if options.needs_data else batches[:1]
     return Plan(blocks, options, batches)
 
 
 def check_weights(layers):
-    """Raise ValueError for weights that are not in memory or not finite, before any is changed."""
+    """Raise ValueError naming a layer whose weights are not in memory or not finite."""
     finite = []
     for layer in layers:
         if layer.weight.is_meta:
             raise ValueError(
                 f"{layer.name} has no weights in memory (meta device, offloaded?); load the model without offloading, "
-                "or use wanda.prune_checkpoint, which needs room for one block only"
+                "or use wanda.prune_checkpoint, which needs memory for one block only"
             )
         finite.append(torch.isfinite(layer.weight).all())
     for layer, is_finite in zip(layers, read_together(finite), strict=True):
@@ -184,7 +183,7 @@ def prune_layers(layers, inputs, options):
         if after is not before:
             layer.replace(after)
         entries = layer.weight.numel()
-        zeros.append((entries - torch.count_nonzero(layer.weight)) / entries)  # counted in integers
+        zeros.append((entries - torch.count_nonzero(layer.weight)) / entries)  # an exact integer count
         watch.lap()
     numbers = read_together(zeros + errors)  # one GPU sync for all
     zeros, errors = numbers[: len(layers)], numbers[len(layers) :]
@@ -195,7 +194,7 @@ def prune_layers(layers, inputs, options):
 
 
 def _relative_error(before, after, inputs):
-    """||X (W - W')T|| / ||X WT|| over the sample of `LayerInputs`, a tensor without dimensions; 0 without inputs."""
+    """||X (W - W')T|| / ||X WT|| over the sample of `LayerInputs`, a 0-d tensor; 0 without inputs."""
     if inputs is None:
         return before.new_zeros(())
     sample = inputs.sample.float()  # [tokens, in]
@@ -205,11 +204,11 @@ def _relative_error(before, after, inputs):
 
 
 def _renewed(block, hidden, calls, threads):
-    """Yield the hidden states for the next block, batch by batch, and take those of this block out of the list `hidden`."""
+    """Yield the hidden states for the next block, batch by batch, and remove this block's from the list `hidden`."""
 
     def renew(batch):
         states = replay(block, hidden[batch], calls[batch])
-        hidden[batch] = None  # the states of two blocks would take twice the memory
+        hidden[batch] = None  # free it: the states of two blocks would take twice the memory
         return states
 
     return each(renew, range(len(hidden)), threads)

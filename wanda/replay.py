@@ -1,7 +1,6 @@
-"""Running the blocks of a model one at a time.
+"""Run the blocks of a model one at a time.
 
-`capture` records what each block is called with; `replay` runs one of them again on hidden states of our choosing, with
-exactly those arguments.
+`capture` records the arguments of each block; `replay` calls one again with them, on other hidden states.
 """
 
 from contextlib import contextmanager
@@ -17,28 +16,28 @@ class Stop(Exception):
 
 @dataclass(frozen=True)
 class Call:
-    """The arguments of one block for one batch, except the hidden states, which come first."""
+    """The arguments of one block for one batch, without the hidden states."""
 
     args: tuple
     kwargs: dict
 
 
 def capture(model, blocks, batches, hidden=None):
-    """Record what each block is called with, at the cost of an embedding look-up and one block's forward.
+    """Record the arguments of each block, at the cost of an embedding look-up and one block's forward.
 
-    The blocks are passed over: each records its own arguments (a sliding-window model gives different masks to
-    different layers) and hands its input on.
+    The blocks do not compute: each records its own arguments (sliding-window models mask each layer differently) and
+    returns its input.
 
     Args:
-        batches: list of dicts of what the model's forward takes: `input_ids` [batch, length], `attention_mask`, ...
-        hidden: what the first block's inputs are appended to; None: a new list.
+        batches: list of dicts of the model's forward arguments: `input_ids` [batch, length], `attention_mask`, ...
+        hidden: list, or object with `append`, for the first block's inputs; None: a new list.
 
     Returns:
         (hidden, calls): hidden[b] is the first block's input for batch b, [batch, length, hidden];
         calls[i][b] is the `Call` of block i for batch b.
     """
     hidden, calls = [] if hidden is None else hidden, [[] for _ in blocks]
-    extras = []  # what a block returns besides the hidden states, for models whose blocks return a tuple
+    extras = []  # holds what a block returns after the hidden states: the rest of a tuple, or None
 
     def recorder(index, original):
         def forward(*args, **kwargs):
@@ -47,7 +46,7 @@ def capture(model, blocks, batches, hidden=None):
                 extras.append(output[1:] if isinstance(output, tuple) else None)
             states, *args = args or (kwargs.pop("hidden_states"),)
             call = Call(tuple(args), kwargs)
-            # Batches of one shape get equal masks and positions: keep one copy, not one per batch.
+            # Batches of the same shape get equal masks and positions: keep one copy.
             calls[index].append(_share(call, calls[index][-1]) if calls[index] else call)
             if index == 0:
                 hidden.append(states)
@@ -68,26 +67,26 @@ def capture(model, blocks, batches, hidden=None):
 
 
 def replay(block, hidden, call):
-    """Run a block on hidden states [batch, length, hidden], on its own device, with the arguments it once received.
+    """Run a block on hidden states [batch, length, hidden], on its own device, with the arguments of a recorded `Call`.
 
-    Returns the hidden states [batch, length, hidden] for the next block.
+    Returns: the hidden states [batch, length, hidden] for the next block.
     """
     device = device_of(block)
     args, kwargs = send_to_device(call.args, device), send_to_device(call.kwargs, device)
-    # From page-locked memory a GPU fetches for itself, and in its turn, while the program goes on.
+    # From pinned memory this copy is asynchronous, in stream order.
     hidden = hidden.to(device, non_blocking=device.type == "cuda")
     output = block.module(hidden, *args, **kwargs)
     return output[0] if isinstance(output, tuple) else output
 
 
 def device_of(block):
-    """The device that a block computes on."""
+    """The device of a block's parameters."""
     return next(block.module.parameters()).device
 
 
 @contextmanager
 def evaluating(model):
-    """Switch dropout off for the time of a `with`."""
+    """Switch a model to evaluation mode (no dropout) inside a `with`."""
     training = model.training
     model.eval()
     try:
@@ -98,8 +97,8 @@ def evaluating(model):
 
 @contextmanager
 def _forwards_replaced(modules, replacement):
-    """For the time of a `with`, give module i the forward `replacement(i, its own forward)`."""
-    own = [module.__dict__.get("forward") for module in modules]  # set where a library wrapped it (accelerate)
+    """Replace the forward of module i by `replacement(i, its own forward)` inside a `with`."""
+    own = [module.__dict__.get("forward") for module in modules]  # present where a library (accelerate) wrapped it
     try:
         for index, module in enumerate(modules):
             module.forward = replacement(index, module.forward)
@@ -113,7 +112,7 @@ def _forwards_replaced(modules, replacement):
 
 
 def _share(new, old):
-    """`new`, with each tensor that equals its counterpart in `old` replaced by that very tensor."""
+    """`new`, with each tensor that equals its counterpart in `old` replaced by that object."""
     if isinstance(new, torch.Tensor):
         same = isinstance(old, torch.Tensor) and new.shape == old.shape and new.dtype == old.dtype
         return old if same and torch.equal(new, old) else new

@@ -1,12 +1,12 @@
-"""What a pruning run did: per layer the sparsity, the error it causes, and the seconds it took."""
+"""The report of a pruning run: sparsity, output error and seconds of each layer."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One pruned layer. `relative_error` is ||X (W - W')T|| / ||X WT|| over the tokens of the first calibration window,
-    as that layer reads them; None where no calibration data was given."""
+    """One pruned layer. `relative_error` is ||X (W - W')T|| / ||X WT|| for its inputs X in the first calibration window;
+    None without calibration data."""
 
     name: str
     shape: tuple
@@ -20,12 +20,12 @@ class PruneReport:
     """The result of `wanda.prune`.
 
     Attributes:
-        method: a description of what was done.
+        method: description of method and options.
         layers: list of `LayerReport`, in the order of pruning.
-        phases: seconds spent per phase: capture (the inputs of the first block), statistics (a forward of each block,
-            with the accumulation), select (masks and updates), recompute (a forward of each pruned block); from
-            `prune_checkpoint` also read (waiting for weights) and write.
-        seconds: the whole run.
+        phases: dict of seconds per phase: capture (the first block's inputs), statistics (a forward pass of each dense
+            block), select (masks and updates), recompute (a forward pass of each pruned block); for `prune_checkpoint`
+            also read (waiting for weights) and write.
+        seconds: of the whole run.
     """
 
     method: str
@@ -40,7 +40,7 @@ class PruneReport:
         return sum(layer.sparsity * size for layer, size in zip(self.layers, sizes, strict=True)) / sum(sizes)
 
     def to_frame(self):
-        """A pandas DataFrame, a row per layer."""
+        """A pandas DataFrame with a row per layer."""
         import pandas
 
         frame = pandas.DataFrame([vars(layer) for layer in self.layers])
@@ -56,7 +56,7 @@ class PruneReport:
     __repr__ = __str__
 
     def _repr_html_(self):
-        """In a notebook: the summary, and the layers grouped by their role in a block."""
+        """For notebooks: the summary, and the layers grouped by their role in a block."""
         frame = self.to_frame()
         frame["role"] = frame.index.str.rsplit(".", n=1).str[-1]
         columns = {"sparsity": "mean", "relative_error": "mean", "seconds": "sum"}

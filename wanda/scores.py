@@ -1,11 +1,11 @@
-"""How much a weight counts: score functions (weight [out, in], input_norm [in]) -> score [out, in]. Pure tensors.
+"""Scores, one per weight: functions (weight [out, in], input_norm [in]) -> score [out, in]. Pure tensors.
 
-A score of your own has the same signature and goes to `wanda.prune(model, calibration, method=my_score)`.
+A score of your own has the same signature: `wanda.prune(model, calibration, method=my_score)`.
 """
 
 
 def magnitude(weight, input_norm=None):
-    """|W|: the size of a weight, whatever it is multiplied with. The inputs are not looked at.
+    """|W|. The inputs are not used.
 
     Source: Han et al., arXiv 1506.02626; the baseline of the Wanda paper.
     """
@@ -13,7 +13,7 @@ def magnitude(weight, input_norm=None):
 
 
 def wanda(weight, input_norm):
-    """|W| times the L2 norm of the input feature it reads, over all calibration tokens.
+    """|W| times the L2 norm of the input feature that the weight multiplies.
 
     Args:
         weight: Tensor [out, in].

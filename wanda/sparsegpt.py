@@ -1,8 +1,8 @@
-"""Prune and repair: SparseGPT's optimal-brain-surgeon update. Pure tensors: weight + Hessian -> weight.
+"""SparseGPT: prune and repair with optimal-brain-surgeon updates. Pure tensors: weight + Hessian -> weight.
 
-Columns are visited from left to right. When a weight is removed, the kept weights of its row further right move to
-make up for it; columns already passed stay as they are. Because all rows follow the same order, they share one
-factor of the inverse Hessian. Source: SparseGPT (Frantar and Alistarh, arXiv 2301.00774), algorithm 1.
+Columns are processed from left to right. When a weight is removed, the kept weights to its right in the same row move
+to compensate; columns to its left stay fixed. All rows use the same order, so they share one factor of the inverse
+Hessian. Source: SparseGPT (Frantar and Alistarh, arXiv 2301.00774), algorithm 1.
 """
 
 import warnings
@@ -12,8 +12,8 @@ import torch
 
 from .masks import check_sparsity, check_width, parse_pattern, smallest
 
-BLOCK = 128  # columns whose errors are gathered before the rest of the matrix is updated (the paper's B)
-PANEL = {"cpu": 16, "other": 64}  # columns whose errors are gathered before the rest of the block is updated
+BLOCK = 128  # columns whose errors are accumulated before the rest of the matrix is updated (the paper's B)
+PANEL = {"cpu": 16, "other": 64}  # columns whose errors are accumulated before the rest of the block is updated
 PRECISION = {"cpu": torch.float64, "other": torch.float32}  # of the factor and the repair, see `precision`
 DAMPING = 0.01  # fraction of the mean diagonal added to it (the paper's lambda)
 
@@ -21,20 +21,20 @@ DAMPING = 0.01  # fraction of the mean diagonal added to it (the paper's lambda)
 def sparsegpt(
     weight, hessian, sparsity=0.5, pattern=None, mask=None, *, block=BLOCK, damping=DAMPING, layer="the layer"
 ):
-    """Prune a weight matrix and update what is kept, to change the layer's outputs as little as possible.
+    """Prune a weight matrix and update the kept weights to change the layer's outputs as little as possible.
 
     Args:
         weight: Tensor [out, in].
-        hessian: Tensor [in, in], sum over calibration tokens of x xT.
-        sparsity, pattern: as in `prune_mask`. Without a pattern the mask is chosen block by block, over all rows.
-        mask: Bool tensor [out, in] chosen elsewhere (True = pruned): then only the repair is done.
+        hessian: Tensor [in, in], the sum of x xT over calibration tokens.
+        sparsity, pattern: as in `prune_mask`. Without a pattern, each block's mask is chosen over all its rows.
+        mask: Bool tensor [out, in] (True = pruned) to use instead; then only the repair is done.
         layer: name for messages.
 
     Returns:
         (weight, mask): float32 [out, in] with exact zeros where mask is True, and the bool mask [out, in].
 
     Raises:
-        ValueError: bad sparsity or pattern. RuntimeError: the Hessian cannot be factorised even when heavily damped.
+        ValueError: invalid sparsity or pattern. RuntimeError: the Hessian cannot be factorised even when heavily damped.
     """
     if pattern is None and mask is None:
         check_sparsity(sparsity)
@@ -47,10 +47,9 @@ def sparsegpt(
 def precision(device):
     """The dtype in which SparseGPT computes on a device.
 
-    A rounding error in one column moves every column after it, and then the mask. In float64 neither the size of a panel nor
-    the kernel shows in the float32 result, and it takes about the same time. What remains is the rounding of the
-    activations that the Hessian is made of. GPUs stay at float32: there float64 may be many times slower, and Apple's have
-    none.
+    A rounding error in one column moves every later column, and then the mask. In float64 the result, rounded to float32,
+    depends on neither the panel size nor the kernel, and takes about the same time. The rounding of the activations in the
+    Hessian remains. GPUs use float32: float64 can be many times slower there, and Apple's GPUs have none.
     """
     return PRECISION.get(device.type, PRECISION["other"])
 
@@ -58,8 +57,8 @@ def precision(device):
 def inverse_factor(hessian, damping=DAMPING, layer="the layer"):
     """The upper Cholesky factor U of the inverse of the damped Hessian: UT U = (H + damping * mean(diag H) * I)^-1.
 
-    Features that were always zero ("dead") have an empty row and column in H; they get a diagonal of their own, so
-    that they neither make H singular nor touch the others.
+    Features that were always zero ("dead") have a zero row and column in H. A positive diagonal keeps H regular without
+    affecting other features.
 
     Returns: (U [in, in] upper triangular, in the `precision` of its device; dead [in] bool).
     """
@@ -73,11 +72,11 @@ def inverse_factor(hessian, damping=DAMPING, layer="the layer"):
     for attempt in range(4):
         damped = hessian.clone()
         damped.diagonal().add_(damping * mean + mean * dead)
-        # Factor H from its last row to its first: with R upper triangular, H = R RT, hence H^-1 = (R^-1)T R^-1 and
-        # U = R^-1. The inverse itself, the step that loses digits, is never formed.
+        # Factor H from its last row to its first: H = R RT with R upper triangular, so H^-1 = (R^-1)T R^-1 and U = R^-1.
+        # The inverse itself is never formed: that step would lose digits.
         flipped, failed = torch.linalg.cholesky_ex(damped.flip(0, 1))
         if not failed:
-            del damped  # each of these is a matrix of its own
+            del damped  # free each matrix before making the next
             factor = flipped.flip(0, 1)
             del flipped
             identity = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
@@ -94,17 +93,17 @@ def inverse_factor(hessian, damping=DAMPING, layer="the layer"):
 
 
 def repair(weight, factor, dead, sparsity=0.5, pattern=None, mask=None, *, price=None, group="layer", block=BLOCK):
-    """Algorithm 1 of the paper with the factor at hand (layers that read the same input share it). See `sparsegpt`.
+    """Algorithm 1 of the paper, given the factor, which layers that read the same input share. See `sparsegpt`.
 
-    A column looks back at the errors of its panel, `PANEL` columns; a panel holds its errors back from the rest of its
-    block, as a block does from the rest of the matrix: the same sums, in another order.
+    Each column subtracts the errors of earlier columns in its panel. A panel's errors are applied to the rest of its block
+    at once, and a block's to the rest of the matrix: the same sums in another order.
 
     Args:
         factor, dead: from `inverse_factor`; the repair computes in the factor's dtype.
-        price: function (weight [out, b], columns) -> [out, b], by which the mask is chosen on the way: of the weights of
-            these b columns, a slice, as the repair has left them by then, the cheapest go. By default SparseGPT's own.
-        group: what competes when a block's mask is chosen: "layer" (all weights of the block, as in SparseGPT), "output"
-            (each row gives up its share of the block) or "input" (each column gives up its share).
+        price: function (weight [out, b], columns) -> score [out, b] that the mask is chosen by, given the weights of a slice
+            of b columns as repaired so far. By default, SparseGPT's own.
+        group: which weights compete when a block's mask is chosen: "layer" (all of the block, as in SparseGPT), "output"
+            (those of a row) or "input" (those of a column).
     """
     width = weight.shape[1]
     choose = mask is None
@@ -125,16 +124,16 @@ def repair(weight, factor, dead, sparsity=0.5, pattern=None, mask=None, *, price
         for first in range(start, stop, panel):
             last = min(first + panel, stop)
             few = slice(first, last)
-            error = errors[first - start : last - start].zero_()  # [p, out]; no error yet where no column has been
+            error = errors[first - start : last - start].zero_()  # [p, out]; zero for columns not yet processed
             error_by_row = error.T  # [out, p]
-            coefficients = factor[few, few].triu(diagonal=1).T.contiguous()  # [p, p]: column j looks back by row j
-            shares = pruned[few] / pivots[few, None]  # [p, out]: times a weight, its error; 0 where the weight is kept
-            # Two operations a column and little indexing: here most of the time goes into starting operations.
+            coefficients = factor[few, few].triu(diagonal=1).T.contiguous()  # [p, p]: row j holds those of column j
+            shares = pruned[few] / pivots[few, None]  # [p, out]: error per unit of weight; 0 where it is kept
+            # Two operations per column and little indexing: launching operations dominates the time here.
             columns = zip(rest[few].unbind(), coefficients.unbind(), shares.unbind(), error.unbind(), strict=True)
             for i, (column, coefficient, share, own_error) in enumerate(columns, start=first):
                 if keep is not None and i % size == 0:
                     these, rows = slice(i, i + size), slice(i - first, i - first + size)
-                    now = torch.addmm(rest[these], coefficients[rows], error, alpha=-1)  # [M, out], as repaired by now
+                    now = torch.addmm(rest[these], coefficients[rows], error, alpha=-1)  # [M, out], as repaired so far
                     pruned[these] = smallest(price(now.T, these), size - keep).T
                     torch.div(pruned[these], pivots[these, None], out=shares[rows])
                 column.addmv_(error_by_row, coefficient, alpha=-1)
@@ -145,17 +144,17 @@ def repair(weight, factor, dead, sparsity=0.5, pattern=None, mask=None, *, price
 
 
 def _obs_price(weight, columns, pivots, dead):
-    """How much the output error grows when a weight goes: w^2 / U_ii^2 (the optimal-brain-surgeon error, SparseGPT section 3).
+    """The output error that removing a weight adds: w^2 / U_ii^2 (the optimal-brain-surgeon error, SparseGPT section 3).
 
-    What multiplies a dead feature costs nothing. Returns: [out, b].
+    A weight on a dead feature adds none. Returns: [out, b].
     """
     return (weight / pivots[columns]).square().masked_fill_(dead[columns], 0)
 
 
 def _cheapest(price, sparsity, start, stop, group):
-    """The mask [out, b] of the columns from `start` to `stop`, given their prices.
+    """The mask [out, b] of columns `start` to `stop`, given their prices.
 
-    Rounded at both ends of the block, the counts add up to round(sparsity * size) for the whole group.
+    Counts are differences of rounded cumulative counts, so they add up to round(sparsity * size) for the whole group.
     """
     outputs = len(price)
     if group == "output":

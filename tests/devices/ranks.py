@@ -1,6 +1,6 @@
-"""What each process of test_distributed.py does: `torchrun ... tests/devices/ranks.py FOLDER ARGUMENTS`.
+"""The program of each process in test_distributed.py: `torchrun ... tests/devices/ranks.py FOLDER ARGUMENTS`.
 
-The arguments are those of `wanda` but for --out. Torchrun starts the processes twice, since the first attempt fails.
+The arguments are those of `wanda` except --out. Torchrun starts the processes twice, since the first attempt fails.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ METHODS = {
 
 
 class Experts(nn.Module):
-    """Each expert has two layers that share an input, and gets the tokens whose id leaves its number when divided by 4."""
+    """Four experts, each of two layers that share an input. Expert i gets the tokens whose id is i modulo 4."""
 
     def __init__(self):
         super().__init__()
@@ -84,20 +84,20 @@ def padded():
 
 
 def expert_batches():
-    """Window by window: experts 0 and 1; expert 2 (which only rank 1 sees, of two); expert 0. Expert 3 gets nothing."""
+    """Windows that reach experts 0 and 1; 2; 0; 2. Of two ranks, only rank 1 sees expert 2. None reaches expert 3."""
     places = torch.arange(12)
     return [ids[None] for ids in (places % 2 + 4, places * 0 + 2, places * 0 + 8, places * 0 + 6)]
 
 
 def record(model, data, **options):
-    """All that `prune` leaves: weights, and the report but for its seconds."""
+    """The result of `prune`: the weights, and the report without its seconds."""
     report = wanda.prune(model, data, progress=False, **options)
     rows = [(layer.name, layer.shape, layer.sparsity, layer.relative_error) for layer in report.layers]
     return {"weights": dict(model.named_parameters()), "rows": rows}
 
 
 def message(model, data, **options):
-    """The error that `prune` ends with."""
+    """The error that `prune` raises."""
     try:
         wanda.prune(model, data, progress=False, **options)
     except (ValueError, RuntimeError) as error:
@@ -106,7 +106,7 @@ def message(model, data, **options):
 
 
 def results():
-    """Everything that must come out the same however many processes there are."""
+    """Everything that must not depend on the number of processes."""
     warnings.simplefilter("ignore")  # experts without tokens
     found = {name: record(tiny(), windows(), **options) for name, options in METHODS.items()}
     found["padding"] = record(tiny(), padded(), method="sparsegpt")
@@ -121,7 +121,7 @@ def results():
 
 
 def refusals():
-    """What only several processes can get wrong."""
+    """The errors that only several processes can make."""
     rank = dist.get_rank()
     few, other_seed = tiny(), tiny(seed=rank)
     return {
@@ -133,21 +133,21 @@ def refusals():
 
 
 def fail(how):
-    """Make the second block end rank 1 in the middle."""
+    """Make rank 1 fail in the second block."""
     original = pruning.collect
 
     def collect(block, *arguments, **options):
         if os.environ["RANK"] == "1" and ".1" in block.name:
             if how == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
-            raise RuntimeError(f"no luck with {block.name}")
+            raise RuntimeError(f"deliberate failure in {block.name}")
         return original(block, *arguments, **options)
 
     pruning.collect = collect
 
 
 def meet_in(file):
-    """Have the next process group meet in a file: torchrun has a meeting place for one group in each launch only."""
+    """Make the next process group rendezvous in a file: torchrun has a rendezvous for only one group per launch."""
     where = {"init_method": f"file://{file}", "rank": int(os.environ["RANK"]), "world_size": 2}
     dist.init_process_group = functools.partial(INIT, **where)
 
@@ -155,7 +155,7 @@ def meet_in(file):
 def main(folder, *arguments):
     if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
         sys.argv = ["wanda", *arguments, "--out", str(folder / "several")]
-        with contextlib.suppress(SystemExit):  # of success; after a failure `several` is missing
+        with contextlib.suppress(SystemExit):  # after success; after a failure, `several` is missing
             runpy.run_module("wanda", run_name="__main__", alter_sys=True)
         meet_in(folder / "comparison")
         dist.init_process_group("gloo")

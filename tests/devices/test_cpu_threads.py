@@ -1,4 +1,4 @@
-"""Several batches at once on a CPU must give the numbers that one at a time gives."""
+"""Several batches at once on a CPU give the same numbers as one at a time."""
 
 import copy
 import threading
@@ -19,19 +19,19 @@ from wanda.layers import Block, Linear, find_blocks
 from wanda.replay import Call, capture
 from wanda.statistics import Hessian, InputNorm
 
-PATIENCE = 60  # seconds, generous: threads that never meet would wait for ever
+PATIENCE = 60  # seconds, generous: threads that never meet would wait forever
 
 
 @pytest.fixture(params=[2, 3])
 def cores(request):
-    """Several cores, which a test must find again at its end."""
+    """Several cores, whose number a test must leave unchanged."""
     with on_cores(request.param):
         yield request.param
         assert torch.get_num_threads() == request.param
 
 
 def pruned(model, calibration, **options):
-    """The weights, and what the report says of the layers but for the seconds."""
+    """The weights, and the report on the layers without the seconds."""
     model = copy.deepcopy(model)
     report = wanda.prune(model, calibration, progress=False, **options)
     return model.state_dict(), report.to_frame().drop(columns="seconds")
@@ -61,7 +61,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("padding", [False, True], ids=["whole", "padded"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_weights_and_errors_are_those_of_one_core(model, calibration, cores, options, padding):
+def test_weights_and_errors_equal_those_of_one_core(model, calibration, cores, options, padding):
     data = padded(calibration) if padding else calibration
     weights, errors = pruned(model, data, **options)
     with on_cores(1):
@@ -71,7 +71,7 @@ def test_weights_and_errors_are_those_of_one_core(model, calibration, cores, opt
     pandas.testing.assert_frame_equal(errors, expected_errors)
 
 
-@pytest.mark.filterwarnings("ignore:.*was never reached")
+@pytest.mark.filterwarnings("ignore:.*received no calibration tokens")
 def test_experts_that_only_some_threads_see(cores):
     model, data = ranks.ExpertModel(), ranks.expert_batches()
     weights, errors = pruned(model, data)
@@ -81,8 +81,8 @@ def test_experts_that_only_some_threads_see(cores):
     pandas.testing.assert_frame_equal(errors, expected_errors)
 
 
-def test_layers_share_what_they_read_together_and_only_that(cores):
-    """Of five layers q and k read the same tensor, v another one, an expert is reached by one batch only, one by none."""
+def test_layers_share_a_statistic_only_if_they_share_an_input(cores):
+    """Of five layers, q and k read the same tensor, v another; one batch reaches the expert, none the idle layer."""
     names = ("q", "k", "v", "expert", "idle")
 
     class Module(torch.nn.Module):
@@ -116,8 +116,8 @@ def test_layers_share_what_they_read_together_and_only_that(cores):
 
 
 @pytest.mark.parametrize("statistic", [InputNorm, Hessian])
-def test_batches_are_added_up_in_their_order(model, calibration, cores, statistic):
-    """In another order float64 sums would differ in their last bits, and from run to run."""
+def test_batches_are_added_up_in_order(model, calibration, cores, statistic):
+    """In any other order, float64 sums would differ in their last bits, and from run to run."""
     batches = calibration_batches(model, calibration)
     blocks = find_blocks(model)
     with torch.no_grad():
@@ -129,7 +129,7 @@ def test_batches_are_added_up_in_their_order(model, calibration, cores, statisti
 
 
 def test_prune_replays_blocks_in_several_threads_at_once(model, calibration, cores):
-    """Each waits in its first block until all are there: one thread alone would wait in vain."""
+    """Each thread waits in its first block until all have arrived: a single thread would time out."""
     meeting, waited = threading.Barrier(cores, timeout=PATIENCE), set()
 
     def wait(module, args):
@@ -137,7 +137,7 @@ def test_prune_replays_blocks_in_several_threads_at_once(model, calibration, cor
             waited.add(threading.get_ident())
             meeting.wait()
 
-    model.model.layers[2].register_forward_pre_hook(wait)  # the last block: it is replayed in one pass only
+    model.model.layers[2].register_forward_pre_hook(wait)  # the last block: it is replayed only once
     wanda.prune(model, calibration, progress=False)
     assert len(waited) == cores
 
@@ -145,7 +145,7 @@ def test_prune_replays_blocks_in_several_threads_at_once(model, calibration, cor
 def test_infinite_inputs_in_one_thread_name_the_layer(model, calibration, cores):
     only = set(calibration[4].tolist()) - set(calibration[[0, 1, 2, 3, 5]].flatten().tolist())
     model.model.embed_tokens.weight.data[only.pop()] = float("inf")
-    with pytest.raises(RuntimeError, match=r"model\.layers\.0\.self_attn\.q_proj was given NaN or infinite inputs"):
+    with pytest.raises(RuntimeError, match=r"model\.layers\.0\.self_attn\.q_proj has NaN or infinite inputs"):
         wanda.prune(model, calibration, progress=False)
     assert not any(module._forward_pre_hooks for module in model.modules())
 
@@ -153,27 +153,27 @@ def test_infinite_inputs_in_one_thread_name_the_layer(model, calibration, cores)
 def test_an_error_in_a_thread_leaves_no_hook(model, calibration, cores):
     def fail(module, args):
         if threading.current_thread() is not threading.main_thread():
-            raise RuntimeError("no luck")
+            raise RuntimeError("deliberate failure")
 
     handle = model.model.layers[1].mlp.register_forward_pre_hook(fail)
-    with pytest.raises(RuntimeError, match="no luck"):
+    with pytest.raises(RuntimeError, match="deliberate failure"):
         wanda.prune(model, calibration, progress=False)
     handle.remove()
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
-def test_an_error_while_results_are_taken_ends_the_threads(cores):
+def test_an_error_in_the_consumer_ends_the_threads(cores):
     class Full(StatesOn):
         def append(self, states):
             raise MemoryError
 
     with pytest.raises(MemoryError) as caught:
         Full("cpu").extend(each(torch.zeros, range(20), cores))
-    assert caught.traceback[-1].name == "append"  # and its frames are alive, as in a notebook after an error
+    assert caught.traceback[-1].name == "append"  # its frames stay alive, as in a notebook after an error
     assert torch.get_num_threads() == cores
 
 
-def test_each_keeps_the_order_and_the_absence_of_gradients(cores):
+def test_each_keeps_the_order_and_the_gradient_mode(cores):
     seen = []
 
     def work(number):
@@ -197,7 +197,7 @@ def test_each_runs_only_a_few_items_ahead_of_its_consumer(cores):
     assert torch.get_num_threads() == cores
 
 
-def test_windows_of_a_perplexity_are_computed_at_once_and_give_what_one_core_gives(model, calibration, cores):
+def test_perplexity_computes_windows_at_once_and_equals_that_of_one_core(model, calibration, cores):
     meeting, seen = threading.Barrier(cores, timeout=PATIENCE), set()
 
     def wait(module, args):
@@ -213,13 +213,13 @@ def test_windows_of_a_perplexity_are_computed_at_once_and_give_what_one_core_giv
         assert several == pytest.approx(wanda.perplexity(model, calibration.flatten(), length=24), rel=1e-6)
 
 
-def test_each_with_one_thread_takes_an_item_when_asked(cores):
+def test_each_with_one_thread_takes_items_on_demand(cores):
     taken = []
     results = each(lambda number: -number, (taken.append(number) or number for number in range(5)), 1)
     assert (next(results), next(results), taken) == (0, -1, [0, 1])
 
 
-def test_each_passes_errors_on(cores):
+def test_each_propagates_errors(cores):
     with pytest.raises(ZeroDivisionError):
         list(each(lambda number: 1 / number, [1, 0, 2], cores))
 
@@ -229,7 +229,7 @@ def test_how_many_threads(model, calibration, cores):
     assert threads_for(block.module, batches) == cores
     assert threads_for(block.module, batches[:1]) == threads_for(block.module, []) == 1
     assert threads_for(block.module, calibration_batches(model, calibration, batch_size=2)) == 1
-    for many, expected in ((1, 1), (2 * MOST_THREADS, MOST_THREADS), (6, 3), (7, 1)):  # no core is left over
+    for many, expected in ((1, 1), (2 * MOST_THREADS, MOST_THREADS), (6, 3), (7, 1)):  # no core idles
         with on_cores(many):
             assert threads_for(block.module, batches) == expected
     with torch.autocast("cpu", dtype=torch.bfloat16):  # a thread would not inherit it
@@ -239,5 +239,5 @@ def test_how_many_threads(model, calibration, cores):
     with torch.device("meta"):
         elsewhere = find_blocks(tiny())[0]
     assert threads_for(elsewhere.module, batches) == 1
-    accelerate.cpu_offload(model, execution_device="cpu")  # weights come and go with every forward
+    accelerate.cpu_offload(model, execution_device="cpu")  # weights are moved in and out with every forward pass
     assert threads_for(find_blocks(model)[0].module, batches) == 1

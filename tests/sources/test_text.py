@@ -11,7 +11,7 @@ from wanda.sources import text, wikipedia
 
 
 class Letters:
-    """A tokenizer that gives each character its code."""
+    """A tokenizer that maps each character to its code point."""
 
     def __call__(self, text, verbose=True):
         return type("Encoding", (), {"input_ids": [ord(character) for character in text]})
@@ -94,19 +94,19 @@ def test_a_path_and_a_list_of_strings(tmp_path):
         ([], {}, "0 tokens"),
     ],
 )
-def test_what_cannot_be_is_said(source, options, message):
+def test_invalid_arguments_are_refused(source, options, message):
     with pytest.raises(ValueError, match=message):
         wanda.calibration_set(Letters(), source, **options)
 
 
-def test_an_empty_text_is_no_evaluation_text():
+def test_an_empty_evaluation_text_is_refused():
     with pytest.raises(ValueError, match="empty"):
         wanda.eval_tokens(Letters(), [])
 
 
-def test_wikitext2_from_the_hub_and_from_a_local_copy_are_the_same_tokens(monkeypatch, tmp_path):
+def test_wikitext2_from_the_hub_and_from_a_local_copy_give_the_same_tokens(monkeypatch, tmp_path):
     raw = " \n = Title = \n \n Some text . \n"
-    rows = ["", " = Title = \n", "", " Some text . \n"]  # as the hub's data set cuts it
+    rows = ["", " = Title = \n", "", " Some text . \n"]  # as the hub's data set splits it
     asked = []
 
     def load_dataset(name, config, split):
@@ -133,7 +133,7 @@ class Stream(list):
         return Stream(reversed(self))
 
 
-def test_c4_is_streamed_from_the_hub_one_shard_a_split(monkeypatch, tmp_path):
+def test_c4_is_streamed_from_the_hub_one_shard_per_split(monkeypatch, tmp_path):
     asked = []
 
     def load_dataset(name, data_files, split, streaming):
@@ -146,7 +146,7 @@ def test_c4_is_streamed_from_the_hub_one_shard_a_split(monkeypatch, tmp_path):
     assert [back(window) for window in windows] == [
         "d" * 8,
         "c" * 8,
-    ]  # one window a document, the short one passed over
+    ]  # one window per document, skipping the short one
     assert back(wanda.eval_tokens(Letters(), "c4")) == " ".join(["a" * 30, "b" * 5, "c" * 40, "d" * 9])
     assert asked == [
         ("allenai/c4", {"train": "en/c4-train.00000-of-01024.json.gz"}, "train", True),

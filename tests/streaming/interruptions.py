@@ -1,10 +1,10 @@
-"""Kill `prune_checkpoint` again and again, and see what its next run makes of the remains. Run by test_streaming.py.
+"""Kill `prune_checkpoint` repeatedly, and check how its next run resumes. Run by test_streaming.py.
 
     python tests/streaming/interruptions.py random|operation SOURCE FOLDER
 
-Kills at random moments, or at every step that changes a folder. Prints a JSON list of what happened. The runs are forked
-from this process, which has the imports but never computes, so each costs a fraction of a second and can be killed as the
-operating system kills: at once, with no last word. What a killed process has written survives it, synced or not.
+Kills at random moments, or at every step that changes a folder. Prints a JSON list of the outcomes. The runs are forked
+from this process, which has the imports but never computes, so each takes a fraction of a second and can be killed by
+SIGKILL: at once, without cleanup. What a killed process has written survives it, synced or not.
 """
 
 import json
@@ -70,12 +70,12 @@ def dying_at(operation, run):
 
 
 def content(folder):
-    """What a folder holds: name -> bytes."""
+    """The files of a folder: name -> bytes."""
     return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
 
 
 def finished_blocks(target):
-    """What the journal of an unfinished run says; None where there is none."""
+    """The number of blocks in the journal of an unfinished run; None if there is no journal."""
     journal = target / ".pruning" / "journal.json"
     return len(json.loads(journal.read_text())["blocks"]) if journal.is_file() else None
 
@@ -84,7 +84,7 @@ def main():
     kind, source, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     torch.set_num_threads(1)
     os.fsync = lambda descriptor: None
-    Skeleton(find_folder(source))  # has transformers import the model's code, here and not in every child
+    Skeleton(find_folder(source))  # makes transformers import the model's code here, not in every child
     chosen = random.Random(0)
 
     def run(target):
@@ -106,7 +106,7 @@ def main():
             again = end_of(fork(run(target)))
         record.append({"kind": kind, "point": point, "status": status, "blocks": blocks, "again": again})
         for remains in target.glob(".pruning"):
-            remains.rmdir()  # fails unless it is empty: a kill between the last two steps leaves this much
+            remains.rmdir()  # fails unless it is empty: a kill between the last two steps leaves the empty folder
         record[-1]["same"] = content(target) == expected
         shutil.rmtree(target)
         return status
@@ -118,7 +118,7 @@ def main():
         time.sleep(point)
         os.kill(child, signal.SIGKILL)
         if interrupt_and_resume("random", point, child, target) == 0:
-            longest = point  # it was through before that: a machine that is busy for a while is not busy for ever
+            longest = point  # the run ended before the kill: the machine was busier when `longest` was measured
         else:
             kills += 1
     for operation in range(1000 if kind == "operation" else 0):

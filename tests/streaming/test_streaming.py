@@ -121,17 +121,17 @@ def test_the_same_bits_for_every_architecture(tmp_path, calibration, name, dtype
     same_as_prune(source, tmp_path / "target", calibration)
 
 
-# What is read and what is written ---------------------------------------------------------------------------------------
+# Files read and written -------------------------------------------------------------------------------------------------
 
 
 def snapshot(folder):
-    """Bytes and time of last change of every file."""
+    """The bytes and the modification time of every file."""
     return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
 
 
 @pytest.fixture
 def source(tmp_path):
-    """A sharded checkpoint of three blocks, with the files that go with one."""
+    """A sharded checkpoint of three blocks, with its companion files and one other."""
     folder = write(tiny(), tmp_path / "source", max_shard_size="40KB")
     (folder / "tokenizer_config.json").write_text('{"model_max_length": 128}')
     (folder / "notes.md").write_text("about the dense model")
@@ -148,8 +148,8 @@ def test_the_source_is_only_read(source, tmp_path, calibration):
     assert snapshot(source) == before
 
 
-def test_what_is_not_pruned_is_copied_bit_for_bit(tmp_path, calibration):
-    """Norms and embeddings in a dtype of their own, tensors that nobody loads, and the files beside the weights."""
+def test_everything_that_is_not_pruned_is_copied_bit_for_bit(tmp_path, calibration):
+    """Norms and embeddings in their own dtype, tensors that no model loads, and the files beside the weights."""
     model = tiny(transformers.GPT2Config, n_embd=32, n_layer=3, n_head=4, n_positions=128)
     tensors = {name.removeprefix("transformer."): tensor for name, tensor in model.state_dict().items()}
     del tensors["lm_head.weight"]  # tied
@@ -182,8 +182,8 @@ def test_only_files_of_the_checkpoint_are_copied(source, tmp_path):
     assert len(set(index["weight_map"].values())) == 4
 
 
-def test_a_checkpoint_whose_config_asks_for_another_dtype(tmp_path, calibration):
-    """The files hold float32, the config says bfloat16: `wanda.load` gives a bfloat16 model, and so it is pruned."""
+def test_a_checkpoint_whose_config_sets_another_dtype(tmp_path, calibration):
+    """The files hold float32, the config says bfloat16: it is pruned in bfloat16, as `wanda.load` would load it."""
     source = write(tiny(), tmp_path / "source")
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16"}))
@@ -241,11 +241,11 @@ def test_several_windows_at_once_give_the_bits_of_prune(tmp_path, dtype, options
         same_as_prune(source, tmp_path / "target", calibration_tokens(), **options)
 
 
-# What it needs -----------------------------------------------------------------------------------------------------------
+# Memory -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_formula_counts_what_is_there(tmp_path, dtype):
+def test_the_memory_formula_equals_a_count_by_hand(tmp_path, dtype):
     """Sizes of the tiny model, counted by hand: hidden 32, inner 64, keys and values 16, vocabulary 97, three blocks."""
     needed = memory_needed(write(tiny().to(dtype), tmp_path / "source"), tokens=10, threads=1)
     item = dtype.itemsize
@@ -270,8 +270,8 @@ def test_the_formula_counts_what_is_there(tmp_path, dtype):
     [((4096, 11008, 32, 4096), 2), ((8192, 28672, 80, 1024), 2), ((704, 1856, 40, 704), 4)],
     ids=["llama 7b", "llama 70b", "the benchmark's"],
 )
-def test_the_formula_keeps_the_goal(tmp_path, monkeypatch, sizes, itemsize):
-    """3 S/B, embeddings and activations, at the shapes of real models: on headers alone, without their weights."""
+def test_the_memory_formula_stays_under_its_bound(tmp_path, monkeypatch, sizes, itemsize):
+    """3 S/B plus embeddings and activations, at the shapes of real models: from headers alone, without weights."""
     hidden, inner, blocks, keys = sizes
     config = transformers.LlamaConfig(
         hidden_size=hidden,
@@ -297,7 +297,7 @@ def test_the_formula_keeps_the_goal(tmp_path, monkeypatch, sizes, itemsize):
     assert needed["total"] < 3 * size / blocks + needed["embeddings"] + needed["activations"] + slack
 
 
-# What is refused --------------------------------------------------------------------------------------------------------
+# Invalid input ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def change_the_index(change):
 
 
 def merge(change):
-    """Put the checkpoint into one file, with its tensors changed."""
+    """Merge the checkpoint into one file, with its tensors changed."""
 
     def damage(source):
         tensors = {}
@@ -383,19 +383,19 @@ Q = "model.layers.1.self_attn.q_proj.weight"
         (scribble_over_a_header, "model-00002-of-00004.safetensors' cannot be read as safetensors"),
         (change_the_index(lambda m: m.update({Q: m["lm_head.weight"]})), rf"safetensors' does not hold '{Q}'"),
         (change_the_index(lambda m: m.pop(Q)), rf"source' has no tensor for '{Q}'"),
-        (lambda s: (s / "model.safetensors.index.json").write_text("[]"), "index.json' is no index"),
+        (lambda s: (s / "model.safetensors.index.json").write_text("[]"), "index.json' is not an index"),
         (
             merge(lambda t: t.update(more=torch.ones(2))),
             "model.safetensors' holds 'more', which cannot .* LlamaForCausalLM: the model has no",
         ),
-        (merge(lambda t: t.update({Q: torch.ones(3, 3)})), rf"'{Q}' has shape \(3, 3\), but the config makes"),
+        (merge(lambda t: t.update({Q: torch.ones(3, 3)})), rf"'{Q}' has shape \(3, 3\), but the config gives"),
         (merge(lambda t: t.update({Q: t[Q].to(torch.int8)})), rf"'{Q}' holds I8 \(quantized\?\)"),
         (set_in_config(quantization_config={"quant_method": "gptq", "bits": 4}), "quantized weights"),
-        (set_in_config(model_type="no such model"), "no config.json that transformers knows"),
+        (set_in_config(model_type="no such model"), "no config.json that transformers supports"),
         (only_bin, "neither model.safetensors nor .*'pytorch_model.bin'.*wanda.load .*wanda.save"),
     ],
 )
-def test_a_checkpoint_that_cannot_be_streamed_is_refused_by_file_or_key(source, tmp_path, damage, message):
+def test_a_checkpoint_that_cannot_be_streamed_is_refused_naming_the_file_or_key(source, tmp_path, damage, message):
     damage(source)
     before = snapshot(source)
     with pytest.raises(ValueError, match=message):
@@ -407,12 +407,12 @@ def test_a_checkpoint_that_cannot_be_streamed_is_refused_by_file_or_key(source, 
 def test_experts_that_are_fused_on_loading_are_refused(tmp_path):
     model = tiny(transformers.MixtralConfig, num_local_experts=2, num_experts_per_tok=1)
     source = write(model, tmp_path / "source")
-    with pytest.raises(ValueError, match="holds 'model.layers.0.*experts.*it is converted when it is loaded"):
+    with pytest.raises(ValueError, match="holds 'model.layers.0.*experts.*loading converts it"):
         prune(source, tmp_path / "target", skip=("gate_up_proj", "down_proj"))
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "model.gguf", "folder/of/mine", "someone/no-such-model"])
-def test_a_source_that_is_not_there_is_said(name, tmp_path):
+def test_a_missing_source_is_named(name, tmp_path):
     with pytest.raises(ValueError, match=name):
         prune(name, tmp_path / "target")
 
@@ -439,19 +439,19 @@ def test_several_processes_are_refused(source, tmp_path, monkeypatch):
         prune(source, tmp_path / "target")
 
 
-def test_weights_that_are_not_finite_are_named_when_they_are_reached(source, tmp_path):
+def test_infinite_or_nan_weights_are_named_when_they_are_reached(source, tmp_path):
     merge(lambda tensors: tensors[Q].view(-1)[5:6].fill_(float("nan")))(source)
     with pytest.raises(ValueError, match=Q.removesuffix(".weight").replace(".", r"\.")):
         prune(source, tmp_path / "target")
 
 
-# Disks that are full or fail --------------------------------------------------------------------------------------------
+# Full and failing disks -------------------------------------------------------------------------------------------------
 
 
-def test_too_small_a_disk_is_found_before_anything_is_written(source, tmp_path, monkeypatch):
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(source, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(RuntimeError, match="target' needs .* GB more, and its disk has 0.0 GB left"):
+    with pytest.raises(RuntimeError, match="target' needs .* GB more, but its disk has 0.0 GB left"):
         prune(source, tmp_path / "target")
     assert not (tmp_path / "target").exists()
 
@@ -460,7 +460,7 @@ def test_too_small_a_disk_is_found_before_anything_is_written(source, tmp_path, 
 def test_every_file_is_synced_before_it_gets_its_name_and_its_folder_afterwards(
     source, tmp_path, calibration, monkeypatch
 ):
-    """So a power cut leaves the old file or the whole new one."""
+    """A power failure then leaves either the old file or the complete new one."""
     log, fsync, replace = [], os.fsync, os.replace
 
     def synced(descriptor):
@@ -482,10 +482,10 @@ def test_every_file_is_synced_before_it_gets_its_name_and_its_folder_afterwards(
 
 
 @pytest.mark.durability
-def test_a_disk_that_fills_up_is_named_and_the_run_goes_on_where_there_is_room(
+def test_a_file_that_a_full_disk_cuts_off_is_named_and_the_run_resumes_once_there_is_room(
     source, tmp_path, calibration, monkeypatch
 ):
-    """The operating system's own limit on the size of a file stands for the end of the disk: large files hit it."""
+    """The operating system's limit on file sizes stands in for a full disk: large files hit it."""
     before, limits = snapshot(source), resource.getrlimit(resource.RLIMIT_FSIZE)
     calibration = calibration.repeat(20, 1)  # so that activations are larger than any shard
     resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, limits[1]))
@@ -512,7 +512,7 @@ def test_a_disk_that_fills_up_is_named_and_the_run_goes_on_where_there_is_room(
     assert snapshot(source) == before
 
 
-def test_a_shard_that_is_cut_short_during_the_run_is_named(source, tmp_path, monkeypatch):
+def test_a_shard_that_is_truncated_during_the_run_is_named(source, tmp_path, monkeypatch):
     original = streaming.collect
 
     def cut(block, *arguments):
@@ -526,7 +526,7 @@ def test_a_shard_that_is_cut_short_during_the_run_is_named(source, tmp_path, mon
         prune(source, tmp_path / "target")
 
 
-def test_activations_that_are_cut_short_are_named(tmp_path):
+def test_truncated_activations_are_named(tmp_path):
     path = tmp_path / "activations"
     with open(path, "wb") as file, activation_file.Appender(file) as states:
         states.append(torch.ones(2, 3, 4))
@@ -537,20 +537,20 @@ def test_activations_that_are_cut_short_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_activations_come_out_of_the_file_as_they_went_in(tmp_path, dtype):
+def test_activations_read_from_the_file_equal_those_written(tmp_path, dtype):
     batches = [torch.randn(2, 3, 4).to(dtype), torch.randn(1, 5, 4).to(dtype).transpose(1, 2)]
     with open(tmp_path / "activations", "wb") as file, activation_file.Appender(file) as states:
         for batch in batches:
             states.append(batch)
     stream = activation_file.Stream(tmp_path / "activations", 2)
-    for _ in range(2):  # as often as one likes
+    for _ in range(2):  # it can be read repeatedly
         for batch, found in zip(batches, stream, strict=True):
             assert found.dtype == dtype
             assert torch.equal(found, batch)
 
 
-def test_what_a_gpu_gives_is_written_when_it_has_arrived(tmp_path, monkeypatch):
-    """A GPU played by an object that writes down what is asked of it: each batch is waited for after the next is begun."""
+def test_a_batch_from_a_gpu_is_written_after_its_copy_ends(tmp_path, monkeypatch):
+    """A mock GPU that records its calls: the wait for each batch follows the start of the next copy."""
     told = []
 
     class OnGPU:
@@ -588,7 +588,7 @@ def test_what_a_gpu_gives_is_written_when_it_has_arrived(tmp_path, monkeypatch):
 
 @pytest.fixture
 def interrupted(source, tmp_path, calibration, monkeypatch):
-    """A run of Wanda that failed in its second block, and the folder it leaves."""
+    """The folder of a run that was interrupted in its second block."""
     original, seen = streaming.collect, []
 
     def fail(block, *arguments):
@@ -604,7 +604,7 @@ def interrupted(source, tmp_path, calibration, monkeypatch):
     return tmp_path / "target"
 
 
-def test_a_run_is_taken_up_after_the_last_finished_block(source, interrupted, calibration, monkeypatch):
+def test_a_run_resumes_after_the_last_finished_block(source, interrupted, calibration, monkeypatch):
     with pytest.raises((OSError, ValueError)):
         loaded(interrupted)  # not a model yet
     original, seen = streaming.collect, []
@@ -614,7 +614,7 @@ def test_a_run_is_taken_up_after_the_last_finished_block(source, interrupted, ca
     assert report.seconds >= sum(report.phases.values())
 
 
-def test_another_run_into_the_same_target_is_told_what_differs(source, interrupted, calibration, monkeypatch):
+def test_another_run_into_the_same_target_is_refused_naming_what_differs(source, interrupted, calibration, monkeypatch):
     before = {path: path.read_bytes() for path in interrupted.rglob("*") if path.is_file()}
     for changed, message in (
         ({"sparsity": 0.4}, r"sparsity of model\.layers\.0\.self_attn\.q_proj was 0\.5, now 0\.4"),
@@ -622,13 +622,13 @@ def test_another_run_into_the_same_target_is_told_what_differs(source, interrupt
         ({"pattern": "2:4"}, "pattern was None, now '2:4'"),
         ({"propagate": "dense"}, "propagate was 'pruned', now 'dense'"),
         ({"skip": "o_proj"}, r"skip was \[\], now \['o_proj'\]"),
-        ({"calibration": calibration[:5]}, "calibration data is another"),
-        ({"batch_size": 2}, "calibration data is another"),
+        ({"calibration": calibration[:5]}, "calibration data differs"),
+        ({"batch_size": 2}, "calibration data differs"),
     ):
-        with pytest.raises(ValueError, match=f"not this one: .*{message}.*remove the folder"):
+        with pytest.raises(ValueError, match=f"differs from this one: .*{message}.*remove the folder"):
             prune(source, interrupted, **({"calibration": calibration, "method": my_score} | changed))
     os.utime(source / "model-00001-of-00004.safetensors")
-    with pytest.raises(ValueError, match=r"was changed \(model-00001-of-00004\.safetensors\)"):
+    with pytest.raises(ValueError, match=r"has changed \(model-00001-of-00004\.safetensors\)"):
         prune(source, interrupted, calibration, method=my_score)
     with FileLock(interrupted / ".pruning" / "lock"), pytest.raises(ValueError, match="another process"):
         prune(source, interrupted, calibration, method=my_score)
@@ -639,7 +639,7 @@ def test_another_run_into_the_same_target_is_told_what_differs(source, interrupt
 @pytest.mark.parametrize(
     ("kind", "least"), [("operation", 15), pytest.param("random", 10, marks=pytest.mark.slow)], ids=["step", "moment"]
 )
-def test_killed_at_any_point_it_ends_with_the_same_bits(tmp_path, kind, least):
+def test_a_run_killed_at_any_point_ends_with_the_same_bits(tmp_path, kind, least):
     """By SIGKILL, at every step that changes a folder or at random moments: see interruptions.py."""
     source = write(tiny(num_hidden_layers=2), tmp_path / "source")
     command = [sys.executable, Path(__file__).with_name("interruptions.py"), kind, source, tmp_path / "runs"]

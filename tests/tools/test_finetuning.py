@@ -51,22 +51,22 @@ def train(model, calibration, optimiser, steps=3, clip=None):
 
 
 @pytest.mark.parametrize("make", OPTIMISERS.values(), ids=OPTIMISERS)
-def test_not_one_pruned_weight_comes_back(pruned, calibration, make):
+def test_every_pruned_weight_stays_zero(pruned, calibration, make):
     before = {name: weight.detach().clone() for name, weight in weights(pruned).items()}
     with wanda.keep_masks(pruned):
         train(pruned, calibration, make(pruned.parameters()))
     for name, weight in weights(pruned).items():
         assert (weight[before[name] == 0] == 0).all(), name
-        assert (weight != before[name])[before[name] != 0].any(), name  # the others have learned
+        assert (weight != before[name])[before[name] != 0].any(), name  # the others were trained
 
 
 @pytest.mark.parametrize("make", OPTIMISERS.values(), ids=OPTIMISERS)
-def test_without_it_they_do(pruned, calibration, make):
+def test_without_keep_masks_pruned_weights_do_not_stay_zero(pruned, calibration, make):
     train(pruned, calibration, make(pruned.parameters()))
     assert wanda.sparsity(pruned) < 0.01
 
 
-def test_momentum_from_before_does_not_bring_them_back(pruned, calibration):
+def test_earlier_momentum_does_not_move_pruned_weights(pruned, calibration):
     model = tiny()
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     train(model, calibration, optimiser)
@@ -85,7 +85,7 @@ def test_held_weights_have_no_gradient(pruned, calibration):
             assert (weight.grad[~kept.masks[name]] != 0).any()
 
 
-def test_afterwards_everything_may_change(pruned, calibration):
+def test_after_remove_all_weights_may_change(pruned, calibration):
     kept = wanda.keep_masks(pruned)
     kept.remove()
     train(pruned, calibration, torch.optim.AdamW(pruned.parameters(), lr=0.01))
@@ -117,7 +117,7 @@ def test_a_dense_model_has_nothing_to_hold(model):
 
 @pytest.fixture
 def adapted(calibration):
-    """A pruned model with adapters that have been trained, and its weights from before."""
+    """A pruned model with trained adapters, and its weights before training."""
     model = tiny()
     wanda.prune(model, calibration, progress=False)
     before = {name: weight.detach().clone() for name, weight in weights(model).items()}

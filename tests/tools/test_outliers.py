@@ -1,4 +1,4 @@
-"""Hidden states, outlier features, massive activations and replaced values, on a tiny LLaMA of random weights."""
+"""Hidden states, outlier features, massive activations and replaced values, on a tiny LLaMA with random weights."""
 
 import pytest
 import torch
@@ -45,14 +45,14 @@ def states():
 
 
 def hooks(model):
-    """How many there are: transformers leaves some of its own once it was asked for hidden states."""
+    """The number of hooks. Not zero: transformers leaves some of its own after returning hidden states."""
     return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
 
 
 # hidden_states ----------------------------------------------------------------------------------------------------------
 
 
-def test_hidden_states_are_what_transformers_returns_but_for_the_last_which_is_not_normalised(model, tokens):
+def test_hidden_states_are_those_of_transformers_except_the_last_which_is_not_normalised(model, tokens):
     states = hidden_states(model, tokens)
     assert states.shape == (BLOCKS + 1, 9, HIDDEN)
     assert states.dtype == torch.float32
@@ -79,7 +79,7 @@ def test_inputs_of_a_layer_are_what_it_multiplies(model, tokens):
     block = find_blocks(model)[1].module
     states = hidden_states(model, tokens)
     read = inputs_of(block.self_attn.q_proj, model, tokens)
-    assert torch.allclose(read, block.input_layernorm(states[1]), atol=1e-6)  # the norm stands in between
+    assert torch.allclose(read, block.input_layernorm(states[1]), atol=1e-6)  # the norm is in between
     assert inputs_of(block.mlp.down_proj, model, tokens[None]).shape == (9, 24)
     assert hooks(model) == before
 
@@ -93,7 +93,7 @@ def test_ordinary_states_have_no_outliers(states):
     assert massive_activations(states) == []
 
 
-def test_features_that_are_large_at_most_tokens_are_found_the_largest_first_whatever_their_sign(states):
+def test_features_that_are_large_at_most_tokens_are_found_largest_first_whatever_their_sign(states):
     states[:, :, 3] *= -40
     states[1:3, :, 7] *= 90  # in two of five layers
     assert outlier_features(states, 20.0) == [7, 3]
@@ -101,7 +101,7 @@ def test_features_that_are_large_at_most_tokens_are_found_the_largest_first_what
     assert outlier_features(states, 1000.0) == []
 
 
-def test_a_single_massive_value_makes_no_outlier_feature(states):
+def test_a_single_massive_value_is_not_an_outlier_feature(states):
     states[:, 0, 3] = 1e6
     assert outlier_features(states, 5.0) == []
 
@@ -115,7 +115,7 @@ def test_feature_ratios_are_relative_to_their_layer(states):
 # Massive activations ----------------------------------------------------------------------------------------------------
 
 
-def test_massive_activations_are_found_with_place_value_and_ratio(states):
+def test_massive_activations_are_found_with_position_value_and_ratio(states):
     states[2, 4, 6] = -5000.0
     states[2, 0, 1] = 9000.0
     states[1, 3, 3] = 50000.0
@@ -128,7 +128,7 @@ def test_massive_activations_are_found_with_place_value_and_ratio(states):
     assert found[1].ratio == pytest.approx(9000 / float(states[2].abs().median()))
 
 
-def test_massive_means_both_above_a_magnitude_and_above_a_ratio(states):
+def test_massive_means_above_both_a_magnitude_and_a_ratio(states):
     states[0, 0, 0] = 900.0  # below 1,000 medians of about 1.5
     assert massive_activations(states) == []
     assert len(massive_activations(states, ratio=100.0)) == 1
@@ -142,7 +142,7 @@ def test_massive_means_both_above_a_magnitude_and_above_a_ratio(states):
 
 
 @pytest.mark.parametrize("layer", range(BLOCKS + 1))
-def test_a_replaced_value_is_what_the_next_block_reads_and_nothing_before_it_changes(model, tokens, layer):
+def test_the_next_block_reads_a_replaced_value_and_nothing_before_it_changes(model, tokens, layer):
     before = hidden_states(model, tokens)
     with replaced(model, layer, 2, 5, 7.5) as same:
         assert same is model
@@ -151,12 +151,12 @@ def test_a_replaced_value_is_what_the_next_block_reads_and_nothing_before_it_cha
     expected[2, 5] = 7.5
     assert torch.equal(during[:layer], before[:layer])
     assert torch.equal(during[layer], expected)
-    assert torch.equal(during[layer + 1 :, :2], before[layer + 1 :, :2])  # causal: earlier tokens see nothing of it
+    assert torch.equal(during[layer + 1 :, :2], before[layer + 1 :, :2])  # causal: earlier tokens do not see it
     assert not any(torch.equal(*pair) for pair in zip(during[layer + 1 :], before[layer + 1 :], strict=True))
     assert torch.equal(hidden_states(model, tokens), before)
 
 
-def test_several_values_can_be_replaced_and_nested(model, tokens):
+def test_several_values_can_be_replaced_and_contexts_nested(model, tokens):
     with replaced(model, 1, slice(1, None), [0, 3]), replaced(model, 2, 0, slice(None), torch.arange(float(HIDDEN))):
         states = hidden_states(model, tokens)
     assert (states[1, 1:, [0, 3]] == 0).all()

@@ -16,7 +16,7 @@ def tokens():
 
 @torch.no_grad()
 def obvious(model, tokens, length, stride):
-    """Each token's loss is taken in the first window that has it with a token before it."""
+    """Perplexity and number of scored tokens: each token in the first window that holds it and a token before it."""
     losses = {}
     for start in range(0, len(tokens), stride):
         window = tokens[start : start + length]
@@ -29,7 +29,7 @@ def obvious(model, tokens, length, stride):
 @pytest.mark.parametrize(
     ("length", "stride"), [(16, None), (16, 16), (16, 5), (16, 1), (61, None), (100, None), (60, None), (2, 1)]
 )
-def test_perplexity_is_the_token_by_token_one(model, tokens, length, stride):
+def test_perplexity_equals_the_token_by_token_definition(model, tokens, length, stride):
     expected, _ = obvious(model, tokens, length, stride or length)
     assert wanda.perplexity(model, tokens, length, stride) == pytest.approx(expected, rel=1e-5)
     assert wanda.perplexity(model, tokens[None], length, stride) == pytest.approx(expected, rel=1e-5)
@@ -42,18 +42,18 @@ def test_the_tail_counts(model, tokens):
     assert obvious(model, tokens, 16, 5)[1] == 60
 
 
-def test_a_model_that_knows_nothing_has_the_perplexity_of_its_vocabulary(model, tokens):
+def test_a_uniform_prediction_has_the_perplexity_of_the_vocabulary_size(model, tokens):
     model.lm_head.weight.data.zero_()
     assert wanda.perplexity(model, tokens, 16) == pytest.approx(VOCABULARY, rel=1e-5)
 
 
-def test_training_mode_is_given_back(model, tokens):
+def test_training_mode_is_restored(model, tokens):
     model.train()
     wanda.perplexity(model, tokens, 16)
     assert model.training
 
 
-def test_training_mode_is_given_back_after_an_error(model, tokens):
+def test_training_mode_is_restored_after_an_error(model, tokens):
     model.train()
     model.lm_head.weight.data = model.lm_head.weight.data[:, :5]
     with pytest.raises(RuntimeError):
@@ -75,6 +75,6 @@ def test_training_mode_is_given_back_after_an_error(model, tokens):
         ((torch.zeros(5).long(), 256), ValueError, "context of 128"),
     ],
 )
-def test_what_makes_no_sense_is_refused(model, arguments, error, message):
+def test_invalid_arguments_are_refused(model, arguments, error, message):
     with pytest.raises(error, match=message):
         wanda.perplexity(model, *arguments)

@@ -13,11 +13,11 @@ import wanda
 from wanda.layers import find_blocks
 from wanda.tools import sparse24
 
-# The form in plain tensors ----------------------------------------------------------------------------------------------
+# The format in plain tensors --------------------------------------------------------------------------------------------
 
 
 def weight_24(outputs, groups, seed, zeros=0.0, dtype=torch.float32):
-    """A random 2:4 weight [outputs, 4 * groups]; a fraction `zeros` of what is kept is zero as well."""
+    """A random 2:4 weight [outputs, 4 * groups]; a fraction `zeros` of the kept weights is zero as well."""
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(outputs, 4 * groups, generator=generator)
     weight[wanda.prune_mask(weight.abs(), pattern="2:4")] = 0
@@ -27,7 +27,7 @@ def weight_24(outputs, groups, seed, zeros=0.0, dtype=torch.float32):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**31), st.sampled_from([0.0, 0.3, 1.0]))
-def test_what_is_packed_can_be_unpacked(outputs, groups, seed, zeros):
+def test_unpacking_inverts_packing(outputs, groups, seed, zeros):
     weight = weight_24(outputs, groups, seed, zeros)
     values, places = sparse24.pack(weight)
     assert values.shape == (outputs, 2 * groups)
@@ -36,7 +36,7 @@ def test_what_is_packed_can_be_unpacked(outputs, groups, seed, zeros):
     assert torch.equal(sparse24.unpack(values, places), weight)
 
 
-def test_the_bits_say_which_two_of_four():
+def test_the_bits_encode_the_positions_of_the_kept_values():
     values, places = sparse24.pack(torch.tensor([[0.0, 5.0, 0.0, 7.0, 1.0, 0.0, 2.0, 0.0]]))
     assert values.tolist() == [[5.0, 7.0, 1.0, 2.0]]
     assert places.tolist() == [[0b1000_1101]]  # from the right: 1, 3 of the first group; 0, 2 of the second
@@ -69,7 +69,7 @@ def test_groups_do_not_overlap():
     assert sparse24.violations(torch.tensor([[0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0]])) == 0
 
 
-def test_a_width_that_four_does_not_divide_is_refused():
+def test_a_width_not_divisible_by_four_is_refused():
     with pytest.raises(ValueError, match=r"divisible by 4, got shape \(2, 6\)"):
         sparse24.pack(torch.zeros(2, 6))
 
@@ -87,7 +87,7 @@ def pruned():
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """As far as `convert` can see, the CPU is a GPU of compute capability 8.0. Returns the weights that PyTorch was given."""
+    """Make the CPU look like a GPU of compute capability 8.0 to `convert`. Returns the weights passed to PyTorch."""
     given = []
     monkeypatch.setattr(sparse24, "DEVICE", "cpu")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
@@ -109,7 +109,7 @@ def test_a_layer_on_a_cpu_is_refused(pruned):
     assert all(torch.equal(value, before[name]) for name, value in pruned.state_dict().items())
 
 
-def test_every_layer_that_fits_gets_the_sparse_form_and_computes_the_same(pruned, gpu):
+def test_every_supported_layer_is_converted_and_computes_the_same(pruned, gpu):
     pruned = pruned.float().bfloat16()
     windows = torch.arange(24)[None] % 32
     with torch.no_grad():
@@ -125,7 +125,7 @@ def test_every_layer_that_fits_gets_the_sparse_form_and_computes_the_same(pruned
 
 
 class Products(TorchDispatchMode):
-    """Notes the matrix products of a `with`: "mm" and "addmm" of matrices, "bmm" of batches."""
+    """Records the matrix products inside a `with`: "mm" and "addmm" of matrices, "bmm" of batches."""
 
     def __enter__(self):
         self.seen = []
@@ -148,14 +148,14 @@ class Products(TorchDispatchMode):
     ],
 )
 def test_a_converted_layer_multiplies_matrices_whatever_the_strides(gpu, bias, strides, hidden):
-    """The 2:4 kernels know nothing else. A batch of single tokens came with such strides on a GPU."""
+    """The 2:4 kernels support nothing else. On a GPU, a batch of single tokens had such strides."""
     model = tiny(hidden_size=64, intermediate_size=96, attention_bias=bias)
     wanda.prune(model, method="magnitude", pattern="2:4", progress=False)
     layer = model.bfloat16().requires_grad_(False).model.layers[0].self_attn.q_proj
-    inputs = torch.randn(16, 64).bfloat16().as_strided((16, 1, 64), strides)  # of a size of 1 the stride means nothing
+    inputs = torch.randn(16, 64).bfloat16().as_strided((16, 1, 64), strides)  # the stride of a size of 1 is arbitrary
     with torch.no_grad(), Products() as before:
         expected = layer(inputs)
-    assert ("bmm" in before.seen) == hidden  # what `Linear` makes of it
+    assert ("bmm" in before.seen) == hidden  # what plain `Linear` calls
     sparse24.convert(model)
     with torch.no_grad(), Products() as after:
         got = layer(inputs)
@@ -165,7 +165,7 @@ def test_a_converted_layer_multiplies_matrices_whatever_the_strides(gpu, bias, s
     assert layer(inputs[0, 0]).shape == (64,)
 
 
-def test_a_shape_that_the_kernel_cannot_take_stays_dense_and_says_so(gpu):
+def test_a_layer_of_unsupported_shape_stays_dense_and_gives_the_reason(gpu):
     model = tiny(hidden_size=64, intermediate_size=100)
     wanda.prune(model, method="magnitude", pattern="2:4", progress=False)
     rows, columns = sparse24.least_sizes(torch.float16)
@@ -177,7 +177,7 @@ def test_a_shape_that_the_kernel_cannot_take_stays_dense_and_says_so(gpu):
     assert len(gpu) == len(found) - len(dense)
 
 
-def test_a_layer_that_is_not_24_is_named_before_anything_changes(pruned, gpu):
+def test_a_layer_that_is_not_24_is_refused_before_anything_changes(pruned, gpu):
     last = layers_of(pruned)[-1]
     last.module.weight.data[0, :4] = 1
     with pytest.raises(ValueError, match=r"layers\.\d+\.mlp\.down_proj is not 2:4: 1 of its 1,536 groups"):
@@ -190,7 +190,7 @@ def test_other_dtypes_and_older_gpus_are_refused(pruned, gpu, monkeypatch):
     with pytest.raises(ValueError, match=r"has torch\.float32 weights; float16 or bfloat16"):
         sparse24.convert(pruned.float())
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    with pytest.raises(RuntimeError, match=r"a GPU has no units for 2:4; compute capability 8\.0"):
+    with pytest.raises(RuntimeError, match=r"a GPU does not support 2:4; compute capability 8\.0"):
         sparse24.convert(pruned.half())
     assert not gpu
 
@@ -209,8 +209,8 @@ def test_a_transposed_layer_stays_dense(gpu):
 # Time -------------------------------------------------------------------------------------------------------------------
 
 
-def test_each_product_is_timed_by_itself(monkeypatch):
-    """On a clock that moves only when a product is computed."""
+def test_each_product_is_timed_separately(monkeypatch):
+    """With a clock that advances only when a product is computed."""
     now, timer = 0.0, benchmark.Timer
 
     def taking(seconds):
@@ -225,21 +225,21 @@ def test_each_product_is_timed_by_itself(monkeypatch):
     assert found == pytest.approx({"small": 0.001, "large": 0.003})
 
 
-def test_the_products_timed_are_those_given():
+def test_the_given_products_are_timed():
     calls = []
     assert list(sparse24.time_products({"one": lambda: calls.append(1)}, seconds=0.001)) == ["one"]
     assert len(calls) > 1
 
 
-def test_modules_are_left_alone_outside_the_blocks(pruned, gpu):
+def test_modules_outside_the_blocks_stay_unchanged(pruned, gpu):
     head = pruned.get_output_embeddings()
     sparse24.convert(pruned)
     assert isinstance(head, nn.Linear)
     assert not any(weight.data_ptr() == head.weight.data_ptr() for weight in gpu)
 
 
-def test_the_speed_benchmark_runs_dry_where_the_cpu_passes_for_a_gpu(gpu, tmp_path):
-    """What it computes is then dense on both sides; it is the script that is tried, not the speed."""
+def test_the_speed_benchmark_runs_with_the_cpu_as_a_mock_gpu(gpu, tmp_path):
+    """Both sides are dense then: this tests the script, not the speed."""
     import json
 
     from benchmarks import speed24
@@ -258,7 +258,7 @@ def test_the_speed_benchmark_runs_dry_where_the_cpu_passes_for_a_gpu(gpu, tmp_pa
     assert [row["layers_converted"] for row in record["whole_model"]] == [0, 0, 14, 14]
     assert len(gpu) == 3 * speed24.COPIES + 14
     assert record["versions"]["torch"]
-    assert not any("replayed" in key for row in record["rows"] for key in row)  # a CPU has nothing to be replayed
+    assert not any("replayed" in key for row in record["rows"] for key in row)  # a CPU has no graphs to replay
 
 
 @pytest.mark.parametrize("script", ["speed24", "gpu"])

@@ -1,4 +1,4 @@
-"""Our own multiple-choice items: format, balance, no duplicates, and sums that are right."""
+"""Our own multiple-choice items: format, balance, no duplicates, and correct sums."""
 
 import json
 import re
@@ -39,12 +39,12 @@ def test_every_item_has_the_format_of_the_card(skill):
 
 
 @skills
-def test_the_right_answer_is_in_each_place_equally_often(skill):
+def test_the_right_answer_is_at_each_position_equally_often(skill):
     places = Counter(item["answer"] for item in ITEMS[skill])
     assert max(places.values()) - min(places[place] for place in range(4)) <= 1
 
 
-def test_no_item_is_there_twice():
+def test_no_item_occurs_twice():
     seen = Counter(
         normal(f"{item.get('passage', '')} {item['question']}") for items in ITEMS.values() for item in items
     )
@@ -65,11 +65,11 @@ def test_the_length_of_a_choice_does_not_give_the_answer_away(skill):
         for item in ITEMS[skill]:
             lengths = [len(choice) for choice in item["choices"]]
             wanted = [place for place, length in enumerate(lengths) if length == pick(lengths)]
-            hits += (item["answer"] in wanted) / len(wanted)  # the chance, if one of several is drawn
+            hits += (item["answer"] in wanted) / len(wanted)  # the chance of a hit, with ties drawn at random
         assert hits / len(ITEMS[skill]) < 0.35, f"the {pick.__name__} length is right too often"
 
 
-def test_the_sums_are_right():
+def test_the_sums_are_correct():
     does = {"plus": int.__add__, "minus": int.__sub__, "times": int.__mul__, "divided by": int.__floordiv__}
     checked = 0
     for item in ITEMS["arithmetic"]:
@@ -83,7 +83,7 @@ def test_the_sums_are_right():
     assert checked >= 40
 
 
-def test_the_right_number_is_the_smallest_and_the_largest_as_often_as_any():
+def test_the_right_number_has_each_rank_equally_often():
     ranks = Counter()
     for item in ITEMS["arithmetic"]:
         numbers = [int(choice) for choice in item["choices"]]
@@ -91,7 +91,7 @@ def test_the_right_number_is_the_smallest_and_the_largest_as_often_as_any():
     assert max(ranks.values()) - min(ranks[rank] for rank in range(4)) <= 1
 
 
-def test_each_passage_has_four_questions_and_they_stand_together():
+def test_each_passage_has_four_consecutive_questions():
     passages = [item["passage"] for item in ITEMS["reading"]]
     assert all(count == 4 for count in Counter(passages).values())
     assert passages == sorted(passages, key=passages.index)
@@ -105,7 +105,7 @@ def test_each_skill_is_a_task_and_the_group_holds_them_all():
         assert (file["task"], file["dataset_kwargs"]) == (task, {"skill": task.removeprefix("wanda_")})
 
 
-def test_the_card_counts_right():
+def test_the_counts_on_the_card_are_correct():
     card = (tasks_folder() / "README.md").read_text(encoding="utf-8")
     for skill, items in ITEMS.items():
         assert f"| `wanda_{skill}` | {len(items)} |" in card

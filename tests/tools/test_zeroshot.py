@@ -1,5 +1,6 @@
-"""Zero-shot accuracy: held against a slow, obvious one, and against the command line of lm-eval. No hub is asked."""
+"""Zero-shot accuracy against a slow, obvious implementation and against the lm-eval command line. No hub is needed."""
 
+import io
 import json
 import os
 import random
@@ -14,7 +15,7 @@ from conftest import tiny
 
 import wanda
 from wanda.sources.models import prepare
-from wanda.tools.zeroshot import PAPER_TASKS, SKILLS, _manager, tasks_folder
+from wanda.tools.zeroshot import PAPER_TASKS, SKILLS, _manager, _WithoutBars, tasks_folder
 
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +38,7 @@ def random_model(tokenizer):
 
 @torch.no_grad()
 def obvious(model, tokenizer, prompt, choice):
-    """The log-likelihood of a choice after a prompt, one token at a time, each from a forward pass of its own."""
+    """The log-likelihood of a choice after a prompt, with a separate forward pass for each token."""
     start, whole = tokenizer(prompt).input_ids, tokenizer(f"{prompt} {choice}").input_ids
     assert whole[: len(start)] == start
     total = 0.0
@@ -54,7 +55,7 @@ def prompt_of(skill, item):
     return (f"{item['passage']}\n" if skill == "wanda_reading" else "") + f"Question: {item['question']}\nAnswer:"
 
 
-def test_it_is_the_slow_and_obvious_accuracy(random_model, tokenizer):
+def test_accuracy_equals_the_slow_and_obvious_one(random_model, tokenizer):
     results = wanda.zero_shot_results(random_model, tokenizer, limit=3)
     accuracy = wanda.zero_shot(random_model, tokenizer, limit=3)
     normalised = wanda.zero_shot(random_model, tokenizer, limit=3, metric="acc_norm")
@@ -73,7 +74,7 @@ def test_it_is_the_slow_and_obvious_accuracy(random_model, tokenizer):
         assert normalised[skill] == pytest.approx(sum(right_per_character) / 3)
 
 
-def test_a_group_stands_beside_its_tasks_and_is_their_mean(random_model, tokenizer):
+def test_a_group_is_listed_beside_its_tasks_and_is_their_mean(random_model, tokenizer):
     accuracy = wanda.zero_shot(random_model, tokenizer, "wanda_skills", limit=2)
     assert set(accuracy) == {*SKILLS, "wanda_skills"}
     assert accuracy["wanda_skills"] == pytest.approx(sum(accuracy[skill] for skill in SKILLS) / 5)
@@ -87,7 +88,7 @@ def test_the_standard_error_is_that_of_a_mean(random_model, tokenizer):
     assert results["results"]["wanda_grammar"]["acc_stderr,none"] == pytest.approx(expected)
 
 
-def test_everything_is_left_as_it_was_and_nothing_is_said(random_model, tokenizer, capsys):
+def test_all_state_is_restored_and_nothing_is_printed(random_model, tokenizer, capsys):
     def states():
         legacy = np.random.get_state()[1].tolist()  # noqa: NPY002 (the state that lm-eval would seed)
         return random.getstate(), legacy, torch.get_rng_state().tolist()
@@ -120,7 +121,7 @@ def test_the_command_line_of_lm_eval_runs_our_tasks_on_a_saved_pruned_model(rand
     assert {task: row["acc,none"] for task, row in results.items()} == pytest.approx(ours)
 
 
-# What cannot work ---------------------------------------------------------------------------------------------------------
+# Invalid requests -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -136,14 +137,14 @@ def test_the_command_line_of_lm_eval_runs_our_tasks_on_a_saved_pruned_model(rand
         ),
     ],
 )
-def test_a_request_that_makes_no_sense_is_refused(random_model, tokenizer, options, message):
+def test_an_invalid_request_is_refused(random_model, tokenizer, options, message):
     with pytest.raises(ValueError, match=message):
         wanda.zero_shot(random_model, tokenizer, **options)
 
 
 def test_without_lm_eval_the_message_says_what_to_install(random_model, tokenizer, monkeypatch):
     for name in ("lm_eval", "lm_eval.tasks"):
-        monkeypatch.setitem(sys.modules, name, None)  # what an import finds where nothing is installed
+        monkeypatch.setitem(sys.modules, name, None)  # makes the import fail as if it were not installed
     with pytest.raises(ImportError, match=r"pip install 'wanda-pruning\[zero-shot\]'"):
         wanda.zero_shot(random_model, tokenizer)
 
@@ -151,12 +152,12 @@ def test_without_lm_eval_the_message_says_what_to_install(random_model, tokenize
 def test_without_a_hub_the_message_names_the_tasks_that_need_none(random_model, tokenizer, monkeypatch, tmp_path):
     import datasets
 
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)  # nothing was fetched before
-    with pytest.raises(RuntimeError, match="'boolq' come from the datasets hub.*Without a hub there are wanda_facts"):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)  # an empty cache
+    with pytest.raises(RuntimeError, match="'boolq' come from the datasets hub.*Tasks that need no hub: wanda_facts"):
         wanda.zero_shot(random_model, tokenizer, ["boolq"], limit=1)
 
 
-def test_the_tasks_of_the_paper_are_called_so_in_lm_eval():
+def test_lm_eval_has_the_tasks_of_the_paper_under_these_names():
     from lm_eval.tasks import TaskManager
 
     assert len(PAPER_TASKS) == 7
@@ -165,3 +166,13 @@ def test_the_tasks_of_the_paper_are_called_so_in_lm_eval():
 
 def test_the_tasks_are_in_the_wheel():
     assert '"data/tasks" = "wanda/data/tasks"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_without_bars_messages_keep_their_line_ends():
+    stream = io.StringIO()
+    quiet = _WithoutBars(stream)
+    print("one", file=quiet)
+    for part in ("\r 50%|", "\r100%|", "\n"):
+        quiet.write(part)
+    print("two", file=quiet)
+    assert stream.getvalue() == "one\ntwo\n"

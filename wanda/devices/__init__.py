@@ -1,1 +1,1 @@
-"""Several cores, several processes, blocks that visit a GPU, and how long things take there."""
+"""CPU threads, distributed processes, offloading of blocks to a GPU, and timing."""

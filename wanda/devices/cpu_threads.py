@@ -1,8 +1,8 @@
 """Several pieces of work at once on a CPU, each on its own share of the cores.
 
-A matrix product of one window is small: cores that share it wait for each other at its end, and at the end of each of
-the many smaller operations around it. Cores with a window each do not. A piece is computed as it would be alone on that
-share of the cores.
+A matrix product of one window is small: cores that share it wait for each other at its end, and after each of the many
+smaller operations around it. Cores with a window each do not. Each piece is computed as it would be alone on its share
+of the cores.
 """
 
 from collections import deque
@@ -19,8 +19,8 @@ MOST_THREADS = 4  # batches at once: each takes memory for its activations, and 
 def each(work, items, threads):
     """Yield work(item) for each item, in order.
 
-    One thread takes an item when its result is asked for. Several run ahead of the consumer, each on cores of its own;
-    at most `threads` + 1 items are taken and not yet yielded, so that a stream from a file does not fill the memory.
+    A single thread takes an item when the consumer requests its result. Several run ahead of the consumer, each on its
+    own cores; at most `threads` + 1 items are in flight, so that a stream from a file does not fill the memory.
     """
     if threads == 1:
         yield from map(work, items)
@@ -29,7 +29,7 @@ def each(work, items, threads):
         ahead = deque()
         for item in items:
             ahead.append(pool.submit(work, item))
-            del item  # the worker has it; here it would outlive its turn
+            del item  # drop the reference, so that it can be freed when its worker is done
             if len(ahead) > threads:
                 yield ahead.popleft().result()
         while ahead:
@@ -39,7 +39,7 @@ def each(work, items, threads):
 def threads_for(module, batches):
     """How many batches to run a module on at once: several on a CPU with several cores, else one.
 
-    One as well where a batch holds several windows, since its size says how much memory there is; and where something
+    Also one if a batch holds several windows, since the user chose its size by the memory available, and if something
     that threads do not inherit would change the result: autocast, inference mode, weights that accelerate moves.
 
     Args:
@@ -55,18 +55,18 @@ def threads_for(module, batches):
 
 
 def threads_on_cpu(batches=MOST_THREADS):
-    """How many of so many batches a CPU computes at once: only divisors of its cores, so that none idles."""
+    """How many of these batches a CPU computes at once: only divisors of its core count, so that no core idles."""
     cores, most = torch.get_num_threads(), max(1, min(MOST_THREADS, batches))
     return max(number for number in range(1, most + 1) if cores % number == 0)
 
 
 @contextmanager
 def _pool(threads):
-    """Threads that share the cores, for the time of a `with`. Gradients are on or off as in the calling thread."""
+    """Threads that share the cores, inside a `with`. Gradients are on or off as in the calling thread."""
     cores = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads, "share", torch.set_grad_enabled, (torch.is_grad_enabled(),))
     try:
-        torch.set_num_threads(max(1, cores // threads))  # for every thread that has not computed yet, and for this one
+        torch.set_num_threads(max(1, cores // threads))  # for this thread, and for threads that have not computed yet
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,8 +1,8 @@
-"""Several processes: each sees its share of the calibration data, and what they saw is added up.
+"""Several processes: each takes statistics on its share of the calibration data, and the sums are reduced over all.
 
-`torchrun --nproc-per-node N` starts N processes of one program. Each of them calls `prune` with the same model and the
-same data, looks at every N-th batch, and from the sums over all of them each prunes its own copy of the model, the same
-way. In a single process nothing here does anything.
+`torchrun --nproc-per-node N` starts N processes of one program. Each calls `prune` with the same model and the same
+data, computes every N-th batch, and prunes its own copy of the model from the sums over all processes, so all copies
+stay equal. In a single process, nothing here has any effect.
 """
 
 import copy
@@ -18,17 +18,17 @@ import torch.distributed as dist
 
 from ..statistics import LayerInputs
 
-PATIENCE = timedelta(hours=1)  # for the others, which may be saving a large model
-INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
+PATIENCE = timedelta(hours=1)  # to wait for other ranks, which may be saving a large model
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
 
 
 def size():
-    """How many processes work together; 1 where `torch.distributed` is not initialised."""
+    """The number of processes; 1 if `torch.distributed` is not initialised."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank():
-    """The number of this process among them, from 0."""
+    """The rank of this process, from 0."""
     return dist.get_rank() if size() > 1 else 0
 
 
@@ -39,8 +39,8 @@ def share(batches):
     """
     if len(batches) < size():
         raise ValueError(
-            f"calibration makes {len(batches)} batches, too few for {size()} processes: each needs one; "
-            "give more windows, a smaller batch_size, or start fewer processes"
+            f"calibration has {len(batches)} batches, too few for {size()} processes: each needs one; "
+            "use more windows, a smaller batch_size or fewer processes"
         )
     return batches[rank() :: size()]
 
@@ -57,7 +57,7 @@ def check_same(what, value):
 
 
 def digest(batches):
-    """A hash of the token ids and masks of some batches."""
+    """A hash of the batches' token ids and masks."""
     found = hashlib.sha256()
     for batch in batches:
         for name in sorted(batch):
@@ -67,32 +67,32 @@ def digest(batches):
 
 
 def checksum(weight):
-    """A number, as a tensor, that hardly ever stays the same when a weight changes: the sum of its bits, read as integers."""
+    """A checksum of a weight, as a tensor: the sum of its bits, read as integers. Almost any change alters it."""
     return weight.view(INTEGERS[weight.element_size()]).sum(dtype=torch.int64)
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a process tells the others about the inputs it saw of one layer."""
+    """What a process tells the others about its inputs of one layer."""
 
     owner: str  # the first layer that shares this statistic
-    first: int  # which of its batches came first
+    first: int  # index of its first batch that reached the layer
     tokens: int
     sample_shape: tuple
     dtype: torch.dtype
 
 
 def add_up(layers, inputs, statistic):
-    """The inputs of a block's layers as one process that had seen all batches would have collected them.
+    """The inputs of a block's layers, as a single process with all batches would have collected them.
 
-    What the processes hold may differ: tokens reach an expert in one and not in another. So they first tell each other
-    what they have; then all add up the same sums in the same order, zeros where one has seen nothing.
+    The processes may hold inputs of different layers: tokens can reach an expert in one and not in another. They first
+    tell each other what they hold; then all reduce the same sums in the same order, with zeros where one has none.
 
     Args:
         layers: the `Linear`s of the block. inputs: dict from layer name to `LayerInputs`, of this process.
         statistic: `InputNorm` or `Hessian`.
 
-    Returns: dict from layer name to `LayerInputs`, equal in every process. Layers share one where they do everywhere.
+    Returns: dict from layer name to `LayerInputs`, equal in every process. Layers share one if all processes do.
     """
     if size() == 1:
         return inputs
@@ -120,8 +120,8 @@ def add_up(layers, inputs, statistic):
 
 
 def _add_up(told, own, statistic, device):
-    """One `LayerInputs` from what each process told (`_Seen` or None) and what this one has (or None)."""
-    # Batches were dealt out in turn: the earliest window lies with the lowest (turn, rank).
+    """One `LayerInputs` from the reports of all processes (`_Seen` or None) and this one's own (or None)."""
+    # Batches are assigned round-robin: the earliest window has the lowest (turn, rank).
     first, source = min((entry.first, process) for process, entry in enumerate(told) if entry)
     width = told[source].sample_shape[1]
     total = copy.deepcopy(own.statistic) if own else statistic(width, device)  # a copy: other layers may need it too
@@ -130,8 +130,8 @@ def _add_up(told, own, statistic, device):
     sample = torch.empty(told[source].sample_shape, dtype=told[source].dtype, device=device)
     if source == rank():
         sample.copy_(own.sample)
-    if sample.numel():  # an expert can be called without tokens
-        dist.broadcast(sample.view(torch.uint8), src=source)  # bytes, since not every backend knows every dtype
+    if sample.numel():  # an expert can be called with no tokens
+        dist.broadcast(sample.view(torch.uint8), src=source)  # bytes, since not every backend supports every dtype
     return LayerInputs(total, sample, first)
 
 
@@ -143,14 +143,14 @@ def _gather(value):
 
 @contextmanager
 def process_group(device=None):
-    """For the time of a `with`, be one of torchrun's processes. Started in another way, do nothing.
+    """Join torchrun's process group inside a `with`. Without torchrun, do nothing.
 
     Args:
-        device: what the user asked for: None (this process's GPU if there is one, else the CPU), "cuda" or "cpu".
+        device: the user's choice: None (this process's GPU if there is one, else the CPU), "cuda" or "cpu".
 
-    Yields: the device of this process; without torchrun `device` as it was given.
+    Yields: the device of this process; without torchrun, `device` unchanged.
 
-    Raises: ValueError: a device that processes cannot share, fewer GPUs than processes, half an environment.
+    Raises: ValueError: a device that processes cannot share, fewer GPUs than processes, an incomplete environment.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield device
@@ -158,12 +158,12 @@ def process_group(device=None):
     if device not in (None, "cpu", "cuda"):
         raise ValueError(
             f"--device {device} cannot be shared by {os.environ['WORLD_SIZE']} processes; "
-            "'cuda' gives each a GPU of its own, 'cpu' uses none"
+            "'cuda' gives each its own GPU, 'cpu' uses none"
         )
     missing = [name for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE") if name not in os.environ]
     if missing:
         raise ValueError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} in the environment, but {', '.join(missing)} not set; "
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} in the environment, without {', '.join(missing)}; "
             "start several processes with torchrun, or unset WORLD_SIZE"
         )
     if device is None:
@@ -173,12 +173,12 @@ def process_group(device=None):
         if local >= torch.cuda.device_count():
             raise ValueError(
                 f"{os.environ['LOCAL_WORLD_SIZE']} processes on this machine need as many GPUs, "
-                f"and there are {torch.cuda.device_count()}; start fewer, or add --device cpu"
+                f"but there are {torch.cuda.device_count()}; start fewer, or add --device cpu"
             )
         device = f"cuda:{local}"
         torch.cuda.set_device(local)
     dist.init_process_group("gloo" if device == "cpu" else "cpu:gloo,cuda:nccl", timeout=PATIENCE)
-    yield device  # after an error there is no waiting: see `leave`
+    yield device  # after an error, do not wait for the others: see `leave`
     dist.barrier()
     dist.destroy_process_group()
 

@@ -1,14 +1,14 @@
-"""Offloading: a block is moved to a device while it is needed, and the hidden states are moved back."""
+"""Offloading: move a block to a device while it is needed, and the hidden states back."""
 
 from contextlib import closing, contextmanager
 
 
 def check_free(blocks, device):
-    """Raise ValueError if accelerate's hooks, which tie each block to a device of its own, would move it back."""
+    """Raise ValueError if accelerate's hooks, which tie each block to its own device, would move it back."""
     for block in blocks:
         if is_hooked(block.module):
             raise ValueError(
-                f"device is {device!r}, but {block.name} is tied to a device of its own (device_map, accelerate hooks); "
+                f"device is {device!r}, but {block.name} is tied to its own device (device_map, accelerate hooks); "
                 "leave device at None, or load the model without a device_map"
             )
 
@@ -25,13 +25,15 @@ class StatesOn(list):
         self.device = device
 
     def append(self, states):
-        """Move a tensor here. The copy from a GPU is asynchronous, into pinned memory; that is safe without a sync, since
-        the next reader is the same GPU, later on the same stream."""
+        """Move a tensor to the device and append it. From a GPU, the copy is asynchronous, into pinned memory.
+
+        Safe without a sync: the next reader is the same GPU, later on the same stream.
+        """
         super().append(states.to(self.device, non_blocking=states.is_cuda))
 
     def extend(self, several):
-        """Take several from a generator, one by one."""
-        with closing(several):  # an error here must end the threads behind it
+        """Append the tensors of a generator, one by one."""
+        with closing(several):  # an error here must end the generator's threads
             for states in several:
                 self.append(states)
                 del states  # free the GPU copy before computing the next batch
@@ -39,7 +41,7 @@ class StatesOn(list):
 
 @contextmanager
 def visiting(module, device):
-    """Have a module on a device for the time of a `with`. Yields the device where it belongs."""
+    """Move a module to a device inside a `with`, and back afterwards. Yields its original device."""
     home = next(module.parameters()).device
     if device is not None:
         module.to(device)

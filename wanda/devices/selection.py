@@ -1,16 +1,16 @@
-"""The k smallest entries of each row, quickly: a selection on the CPU's cores, a stable sort elsewhere. Pure tensors."""
+"""The k smallest entries of each row: by selection on all CPU cores, by a stable sort elsewhere. Pure tensors."""
 
 import numpy as np
 import torch
 
 from .cpu_threads import each
 
-PANEL = {"cpu": 1 << 18, "other": 1 << 25}  # entries per step: a GPU takes many, to be busy
-SHORT = 4  # entries of a row; longer rows are quicker to select from than to sort, on a CPU
+PANEL = {"cpu": 1 << 18, "other": 1 << 25}  # entries per step; a GPU needs many to be busy
+SHORT = 4  # entries of a row that a CPU sorts faster than it selects
 
 
 def smallest(rows, count):
-    """Bool tensor [rows, n]: True at exactly the `count` smallest entries of each row, earliest position first on a tie."""
+    """Bool tensor [rows, n]: True at exactly the `count` smallest entries of each row; of equal ones, the first."""
     marked = torch.zeros(rows.shape, dtype=torch.bool, device=rows.device)
     if count == 0 or rows.numel() == 0:
         return marked
@@ -25,31 +25,31 @@ def smallest(rows, count):
 
 
 def _mark_by_sorting(rows, count, marked):
-    """What `smallest` does, into a bool tensor of the same shape; on any device, without a sync."""
-    order = rows.sort(dim=1, stable=True).indices  # equal entries stay in order of position
+    """Mark the `count` smallest entries of each row in a bool tensor of the same shape; on any device, without a sync."""
+    order = rows.sort(dim=1, stable=True).indices  # stable: equal entries stay in order
     marked.scatter_(1, order[:, :count], True)
 
 
 def _mark_by_selecting(rows, count, marked):
-    """The same on a CPU: everything below the entry of that rank, and as many of its equals as are missing."""
+    """The same on a CPU: mark the entries below the one of rank `count`, then the first of its equals."""
     panel = PANEL["cpu"]
     threshold = _kth_smallest(rows, count)  # [rows, 1]
     below = torch.lt(rows, threshold, out=marked)
     tied = rows == threshold
-    missing = count - _count(below, panel)  # how many of the tied entries each row still has to give up
+    missing = count - _count(below, panel)  # how many tied entries of each row to mark
     if not torch.equal(_count(tied, panel), missing):
         _keep_first(tied, missing, panel)
     below |= tied
 
 
 def _count(marked, panel):
-    """How many entries of each row are True [rows, 1]. PyTorch widens what it adds up to 8 bytes: a part at a time."""
+    """The number of True entries in each row [rows, 1], a part at a time: PyTorch widens each to 8 bytes for the sum."""
     first, *others = (part.sum(dim=1, keepdim=True) for part in marked.split(panel, dim=1))
     return sum(others, first)
 
 
 def _keep_first(marked, counts, panel):
-    """Leave, in each row of a bool tensor [rows, n], only the first `counts` [rows, 1] marks."""
+    """Keep only the first `counts` [rows, 1] marks in each row of a bool tensor [rows, n]."""
     seen = None
     for part in marked.split(panel, dim=1):
         ranks = part.cumsum(dim=1, dtype=torch.int32)
@@ -60,7 +60,7 @@ def _keep_first(marked, counts, panel):
 
 
 def _kth_smallest(rows, count):
-    """The value [rows, 1] at rank `count` of each row, on a CPU."""
+    """The value [rows, 1] of rank `count` in each row, on a CPU."""
     # Selection needs no full order: numpy's introselect is 20 to 50 times faster than a sort on a CPU.
     exact = rows.detach() if rows.dtype in (torch.float32, torch.float64) else rows.detach().float()
     ranked = np.partition(exact.numpy(), count - 1, axis=1)

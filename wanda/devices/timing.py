@@ -1,4 +1,4 @@
-"""Timing that is right on asynchronous devices: phases synchronise, laps use events."""
+"""Correct timing on asynchronous devices: phases synchronise, laps use events."""
 
 import time
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 
 class Clock:
-    """Adds up the seconds spent in named phases of work on some devices."""
+    """Adds up the seconds spent in named phases of work on the given devices."""
 
     def __init__(self, phases, devices=()):
         self.phases = phases
@@ -20,7 +20,7 @@ class Clock:
         began = time.perf_counter()
         yield
         for device in self.gpus:
-            torch.cuda.synchronize(device)  # or the work of one phase would be charged to the next
+            torch.cuda.synchronize(device)  # else the work of one phase would be charged to the next
         self.phases[phase] = self.phases.get(phase, 0.0) + time.perf_counter() - began
 
 
@@ -32,14 +32,14 @@ class Watch:
         self.lap()
 
     def lap(self):
-        """Note the time."""
+        """Record the time."""
         if self.device.type == "cuda":
             self.marks.append(torch.cuda.current_stream(self.device).record_event(torch.cuda.Event(enable_timing=True)))
         else:
             self.marks.append(time.perf_counter())
 
     def laps(self):
-        """The seconds between the notes, when the work is done."""
+        """Wait for the work, and return the seconds between laps."""
         if self.device.type == "cuda":
             self.marks[-1].synchronize()
             return [start.elapsed_time(stop) / 1000 for start, stop in pairwise(self.marks)]

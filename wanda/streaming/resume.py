@@ -1,6 +1,5 @@
-"""What a streaming run has finished, kept beside what it writes, so that it can go on after any interruption."""
+"""The journal of a streaming run, kept beside its output, so that an interrupted run can resume."""
 
-import hashlib
 import json
 import shutil
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from importlib.metadata import version
 import torch
 from filelock import FileLock, Timeout
 
+from ..devices.distributed import digest
 from ..report import LayerReport
 from .safetensors_files import INDEX, WHOLE, companions, write_json
 
@@ -16,36 +16,42 @@ FOLDER, FILE = ".pruning", "journal.json"
 
 
 class Journal:
-    """The finished blocks of a run with their reports. Attributes: `run` (see `describe_run`), `folder` for files
-    that are of no use afterwards, `blocks` (a list of `LayerReport` per block), `phases` and `seconds` so far."""
+    """The finished blocks of a run.
+
+    Attributes:
+        folder: of the journal and of temporary files.
+        run: the run's description, see `describe_run`.
+        blocks: per finished block, a list of `LayerReport`.
+        phases, seconds: so far, as in `PruneReport`.
+    """
 
     def __init__(self, folder, run):
         self.folder, self.run = folder, run
         self.blocks, self.phases, self.seconds = [], {}, 0.0
 
     def add(self, reports, phases, seconds):
-        """A block is finished, and everything that it leaves is on the disk."""
+        """Record a finished block, whose output is on the disk."""
         self.blocks.append(reports)
         self.phases, self.seconds = dict(phases), seconds
         self.write()
 
     def write(self):
-        """Write the journal, in one step."""
+        """Write the journal atomically."""
         blocks = [[vars(layer) for layer in reports] for reports in self.blocks]
         content = {"run": self.run, "seconds": self.seconds, "phases": self.phases, "blocks": blocks}
         write_json(self.folder / FILE, content)
 
     def read(self):
-        """Take up the journal that is there, if it is of the same run.
+        """Read the journal of an interrupted run.
 
-        Raises: ValueError saying what differs.
+        Raises: ValueError: it belongs to another run; the message says what differs.
         """
         content = json.loads((self.folder / FILE).read_text(encoding="utf-8"))
         different = _differences(content["run"], self.run)
         if different:
             raise ValueError(
-                f"{str(self.folder.parent)!r} holds an unfinished run that is not this one: {'; '.join(different)}. "
-                "Call it with what it was begun with, or remove the folder to begin anew"
+                f"{str(self.folder.parent)!r} holds an unfinished run that differs from this one: {'; '.join(different)}. "
+                "Repeat the original call to resume it, or remove the folder to start again"
             )
         self.phases, self.seconds = content["phases"], content["seconds"]
         for reports in content["blocks"]:
@@ -53,23 +59,23 @@ class Journal:
 
 
 def check_target(target):
-    """Refuse a target that holds anything but an unfinished run. Returns whether it holds one."""
+    """Raise ValueError if a target holds anything but an unfinished run. Returns whether it holds one."""
     if target.exists() and not target.is_dir():
-        raise ValueError(f"{str(target)!r} is a file; a new or empty folder is needed")
+        raise ValueError(f"{str(target)!r} is a file; the target must be a new or empty folder")
     present = {path.name for path in target.iterdir()} if target.exists() else set()
     if (target / FOLDER / FILE).is_file():
         return True
     if present - {FOLDER}:
-        finished = " (it holds a whole checkpoint: a finished run?)" if {INDEX, WHOLE} & present else ""
+        finished = " (it holds a complete checkpoint: a finished run?)" if {INDEX, WHOLE} & present else ""
         raise ValueError(f"{str(target)!r} exists already and is not an empty folder{finished}")
     return False
 
 
 @contextmanager
 def journal_in(target, run):
-    """The journal of a run that writes into `target`: begun, or taken up. It is removed when the run is through.
+    """The journal of a run that writes into `target`: a new one, or an interrupted run's. Removed when the run finishes.
 
-    Raises: ValueError: a run with something else, or a running one, is there.
+    Raises: ValueError: the target holds another run, or another process is writing into it.
     """
     journal = Journal(target / FOLDER, run)
     journal.folder.mkdir(parents=True, exist_ok=True)
@@ -87,15 +93,15 @@ def journal_in(target, run):
     finally:
         lock.release()
     for leftover in journal.folder.iterdir():
-        if leftover.name != FILE:  # while the journal is there, the run can be taken up, if only to clean up
+        if leftover.name != FILE:  # remove the journal last: until then, an interrupted clean-up can resume
             leftover.unlink()
     shutil.rmtree(journal.folder)
 
 
 def describe_run(folder, stored, batches, sparsities, device, **options):
-    """What must be the same for two runs to give the same bits, as a dict ready for JSON.
+    """All that a run's bits depend on, as a dict for JSON.
 
-    A function has no content that could be compared: it counts as the same when its module and name are.
+    Functions are compared by module and name only.
     """
     files = {tensor.file for tensor in stored.values()} | set(companions(folder))
     described = {
@@ -106,7 +112,7 @@ def describe_run(folder, stored, batches, sparsities, device, **options):
     }
     described |= {
         "sparsity": sparsities,
-        "calibration": _hash(batches),
+        "calibration": digest(batches),
         "device": torch.device(device or "cpu").type,
         "source": {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(files)},
         "versions": {package: version(package) for package in ("torch", "transformers")},
@@ -114,28 +120,18 @@ def describe_run(folder, stored, batches, sparsities, device, **options):
     return json.loads(json.dumps(described))
 
 
-def _hash(batches):
-    digest = hashlib.sha256()
-    for batch in batches:
-        for name in ("input_ids", "attention_mask"):
-            if name in batch:
-                digest.update(f"{name} {tuple(batch[name].shape)}".encode())
-                digest.update(batch[name].long().cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _differences(before, now):
-    """One phrase for each entry in which two descriptions of runs differ."""
+    """One phrase for each difference between two descriptions of runs."""
     phrases = []
     for name in sorted({*before, *now}):
         old, new = before.get(name), now.get(name)
         if old == new:
             continue
         if name == "calibration":
-            phrases.append("the calibration data is another")
+            phrases.append("the calibration data differs")
         elif name == "source":
             changed = sorted(file for file in {*old, *new} if old.get(file) != new.get(file))
-            phrases.append(f"the source is another or was changed ({', '.join(changed)})")
+            phrases.append(f"the source differs or has changed ({', '.join(changed)})")
         elif name == "sparsity":
             layer = next(layer for layer in {**old, **new} if old.get(layer) != new.get(layer))
             phrases.append(f"sparsity of {layer} was {old.get(layer)}, now {new.get(layer)}")

@@ -1,7 +1,7 @@
 """`prune_checkpoint`: the walk of `prune` over a checkpoint on disk, with one block in memory at a time.
 
-The calibration activations are in a file too: a block reads what its predecessor left and writes what its successor
-reads. After each block a journal says how far the run is, so that it can be taken up from there.
+The calibration activations are in a file too: each block reads its predecessor's outputs and writes its successor's
+inputs. A journal records the progress after each block, so that an interrupted run can resume.
 """
 
 import os
@@ -48,30 +48,29 @@ def prune_checkpoint(
 ):
     """Prune a safetensors checkpoint of any size into a new one, a block at a time.
 
-    The result is that of `wanda.prune` on the model that `wanda.load(source)` gives, bit for bit. One block's weights are
-    held at a time, and those of the next one, which is being read: for a model of S bytes in B blocks, memory stays under
-    3 S/B, the embeddings and the activations of the batches that are computed at once (with Hessians, where a method
-    needs them), plus what the libraries take in any run. `wanda.memory_needed` is the formula, results/memory.json the
-    measurement.
+    The result is bit for bit that of `wanda.prune` on the model from `wanda.load(source)`. Memory holds the weights of
+    one block, and of the next one while it is read: for a model of S bytes in B blocks, it stays under 3 S/B, plus the
+    embeddings and the activations of the batches computed at once (with Hessians, if a method needs them), plus what
+    the libraries take in any run. `wanda.memory_needed` is the formula, results/memory.json the measurement.
 
-    A run that was interrupted goes on where it was when it is called again with the same arguments, and ends with the
-    same bits; until then the target holds no index and opens as no model.
+    An interrupted run resumes when it is called again with the same arguments, and ends with the same bits; until then
+    the target has no index and cannot be opened as a model.
 
     Args:
         source: a folder with safetensors, "smollm2", or a Hub id. It is only read.
-        target: a new or empty folder, or one with an unfinished run of the same kind.
-        calibration, method, sparsity, pattern, group, update, propagate, skip, batch_size, progress: as in `prune`. For
-            the sake of resuming, a function as `method` counts as the same when its module and name are.
-        device: where to compute, such as "cuda": one block at a time is there. None: the CPU.
+        target: a new or empty folder, or one with an unfinished run of the same arguments.
+        calibration, method, sparsity, pattern, group, update, propagate, skip, batch_size, progress: as in `prune`. On
+            resuming, a function as `method` counts as the same if its module and name match.
+        device: where to compute, such as "cuda", which holds one block at a time. None: the CPU.
         revision: branch, tag or commit, for a Hub id.
 
-    Returns: `PruneReport`, of the interrupted parts as well; its phases have "read" (waiting for weights) and "write".
+    Returns: `PruneReport`, including interrupted parts; its phases include "read" (waiting for weights) and "write".
 
     Raises:
-        ValueError, TypeError: something given is not allowed, or the checkpoint cannot be streamed; nothing has been
-            written. NaN or infinite weights are found when their block is reached.
-        RuntimeError: a file could not be read or written, naming it; the disk is too small; or as in `prune`. What is
-            finished stays, to be taken up.
+        ValueError, TypeError: an invalid argument, or a checkpoint that cannot be streamed; raised before anything is
+            written, except for NaN or infinite weights, which are found when their block is reached.
+        RuntimeError: a file (named) could not be read or written; the disk is too small; or as in `prune`. Finished
+            blocks are kept, so that the run can resume.
     """
     options = make_options(method, sparsity, pattern, group, update, propagate)
     _check_alone()
@@ -101,7 +100,7 @@ def prune_checkpoint(
 
 
 class _Walk:
-    """The state of a run: what is where, and how far it is."""
+    """The state of a run: its files, its weights and its progress."""
 
     def __init__(self, skeleton, plan, target, journal, device):
         self.skeleton, self.plan, self.blocks = skeleton, plan, plan.blocks
@@ -114,12 +113,12 @@ class _Walk:
         self.upcoming = None  # the next block's weights, being read
 
     def run(self, bar):
-        """Finish what is not finished yet."""
+        """Complete the unfinished part of the run."""
         done = len(self.journal.blocks)
         if self.device is not None:
             self.skeleton.move_buffers(self.device)
         with self.clock("write"):
-            self._copy_the_rest()
+            self._copy_outside()
         if done < len(self.blocks):
             with self.clock("capture"):
                 calls = self._capture(store=done == 0) if self.plan.batches else [[] for _ in self.blocks]
@@ -132,7 +131,7 @@ class _Walk:
         write_index(self.target, [self._shard(number).name for number in range(len(self.blocks) + 1)])
 
     def _shard(self, number):
-        """Shard 0 holds what is outside the blocks, shard i + 1 holds block i."""
+        """The path of a shard: 0 holds the tensors outside the blocks, i + 1 holds block i."""
         return self.target / f"model-{number + 1:05d}-of-{len(self.blocks) + 1:05d}.safetensors"
 
     def _keys(self, number):
@@ -144,8 +143,8 @@ class _Walk:
     def _activations(self, index):
         return self.journal.folder / f"activations-{index:05d}"
 
-    def _copy_the_rest(self):
-        """All that is not in a block. What is there is whole."""
+    def _copy_outside(self):
+        """Copy everything outside the blocks. A file that exists is complete."""
         for path in companions(self.skeleton.folder):
             if not (self.target / path.name).exists():
                 copy_file(path, self.target / path.name)
@@ -153,7 +152,7 @@ class _Walk:
             write_shard(self._shard(0), {key: self.skeleton.stored[key] for key in self._keys(0)})
 
     def _capture(self, store):
-        """What each block is called with; the first one's inputs go to a file, unless it is there."""
+        """Record what each block is called with; if `store`, write the first one's inputs to a file."""
         names = [*self.skeleton.outside(self.blocks), *self.skeleton.inside(self.blocks[0])]
         self.skeleton.place(self.skeleton.read(names, self.pin), self.device)
         batches = [{name: ids.to(self.device) for name, ids in batch.items()} for batch in self.plan.batches]
@@ -164,11 +163,11 @@ class _Walk:
         return calls
 
     def _read(self, index):
-        """Begin to read a block's weights, beside other work."""
+        """Start to read a block's weights in the background."""
         self.upcoming = self.reader.submit(self.skeleton.read, self.skeleton.inside(self.blocks[index]), self.pin)
 
     def _prune(self, index, calls):
-        """One block, from its weights to the line in the journal."""
+        """Prune one block, from its weights to its journal entry."""
         block, is_last = self.blocks[index], index == len(self.blocks) - 1
         with self.clock("read"):
             self.skeleton.place(self.upcoming.result(), self.device)
@@ -178,14 +177,14 @@ class _Walk:
         hidden = Stream(self._activations(index), len(batches), self.pin)
         threads, dense = threads_for(block.module, batches), options.propagate == "dense"
         following = self._activations(index + 1)
-        goes_on = batches and not is_last
-        with replacing(following) if goes_on else nullcontext() as file, Appender(file) as outputs:
+        has_next = batches and not is_last
+        with replacing(following) if has_next else nullcontext() as file, Appender(file) as outputs:
             with self.clock("statistics"), keeping_freed_memory():
                 inputs = collect(block, hidden, calls, masks, options.statistic, outputs if dense else None, threads)
             with self.clock("select"):
                 reports = prune_layers(block.layers, inputs, options)
             del inputs
-            # Only now, when scores and Hessians are gone: there is room for a second block.
+            # Only now: with scores and Hessians freed, there is room for a second block.
             if not is_last:
                 self._read(index + 1)
             if file is not None and not dense:
@@ -205,7 +204,7 @@ class _Walk:
 def _check_alone():
     initialized = torch.distributed.is_available() and torch.distributed.is_initialized()
     if initialized or int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("prune_checkpoint works in one process; start it without torchrun, or use wanda.prune")
+        raise ValueError("prune_checkpoint runs in one process; start it without torchrun, or use wanda.prune")
 
 
 def _check_space(target, skeleton, batches):
@@ -220,6 +219,6 @@ def _check_space(target, skeleton, batches):
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise RuntimeError(
-            f"{str(target)!r} needs {needed / 1e9:.1f} GB more, and its disk has {free / 1e9:.1f} GB left; "
+            f"{str(target)!r} needs {needed / 1e9:.1f} GB more, but its disk has {free / 1e9:.1f} GB left; "
             "free some space, or choose a target on another disk"
         )

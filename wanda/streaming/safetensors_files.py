@@ -1,8 +1,8 @@
-"""Safetensors checkpoints read and written piece by piece, by plain reads and writes.
+"""Read and write safetensors checkpoints tensor by tensor, with plain reads and writes.
 
-The usual way in, `safe_open`, maps a whole file, and the pages that are touched count as memory. Here a tensor is read
-into a buffer of its own size, or copied from file to file without being in memory at all. What is written appears
-under its name whole or not at all.
+The usual `safe_open` maps a whole file, and the pages that are touched count as memory. Here a tensor is read into a
+buffer of its own size, or copied from file to file without ever being in memory as a whole. Files are written
+atomically.
 """
 
 import json
@@ -29,16 +29,16 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-# What belongs to a model besides its weights: how it is built, how it generates, its tokenizer, its licence.
+# A model's files besides its weights: model and generation configs, tokenizer, licence.
 COMPANIONS = ("config.json", "generation_config.json", "*token*.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken")
 COMPANIONS += ("chat_template*", "*processor_config.json", "LICENSE*", "NOTICE*")
-ALIGNMENT = 64  # bytes; where a tensor may begin in a buffer
+ALIGNMENT = 64  # bytes; tensors begin at its multiples in a buffer
 CHUNK = 1 << 20  # bytes copied at a time
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a file: `size` bytes from `start` on, of a dtype as safetensors calls it."""
+    """A tensor in a file: `size` bytes from offset `start`; `dtype` is safetensors' name for it."""
 
     file: Path
     start: int
@@ -48,15 +48,15 @@ class Stored:
 
 
 def stored_tensors(folder):
-    """Where each tensor of a checkpoint lies. Reads headers only.
+    """Locate each tensor of a checkpoint. Reads headers only.
 
     Args:
         folder: with `model.safetensors`, or with shards and their index.
 
     Returns: dict from key to `Stored`.
 
-    Raises: ValueError naming the file: no safetensors there, a shard that is missing, damaged or cut short, a tensor
-        that the index puts into a shard that does not hold it.
+    Raises: ValueError naming the file: no safetensors found, a shard that is missing, damaged or truncated, a tensor
+        missing from the shard that the index names.
     """
     folder = Path(folder)
     if (folder / WHOLE).is_file():
@@ -67,20 +67,20 @@ def stored_tensors(folder):
         hint = f"; its weights are in {others[0]!r}" if others else ""
         raise ValueError(
             f"{str(folder)!r} holds neither {WHOLE} nor {INDEX}{hint}. Only safetensors can be streamed: open the model "
-            "with wanda.load where it fits in memory, and write it with wanda.save"
+            "with wanda.load on a machine where it fits in memory, and save it with wanda.save"
         )
     try:
         places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{str(index)!r} is no index of safetensors shards ({error!r})") from error
+        raise ValueError(f"{str(index)!r} is not an index of safetensors shards ({error!r})") from error
     shards = {}
     for name in sorted(set(places.values())):
         if not (folder / name).is_file():
-            raise ValueError(f"{str(index)!r} names the shard {name!r}, and there is no such file beside it")
+            raise ValueError(f"{str(index)!r} names the shard {name!r}, which does not exist")
         shards[name] = _header(folder / name)
     for key, name in places.items():
         if key not in shards[name]:
-            raise ValueError(f"{str(folder / name)!r} does not hold {key!r}, which {INDEX} says it does")
+            raise ValueError(f"{str(folder / name)!r} does not hold {key!r}, although {INDEX} says so")
     return {key: shards[name][key] for key, name in places.items()}
 
 
@@ -88,12 +88,12 @@ def _header(path):
     """The tensors of one file: dict from key to `Stored`."""
     try:
         with safe_open(path, framework="pt"):
-            pass  # the library checks that the header makes sense and that the file is as long as it says
+            pass  # the library checks that the header is valid and matches the length of the file
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
             entries = json.loads(file.read(length))
     except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read as safetensors; is it cut short? ({error})") from error
+        raise ValueError(f"{str(path)!r} cannot be read as safetensors; is it truncated? ({error})") from error
     entries.pop("__metadata__", None)
     stored = {}
     for key, entry in entries.items():
@@ -107,7 +107,7 @@ def read(tensors, pin=False):
 
     Args:
         tensors: dict from any name to `Stored`.
-        pin: whether the buffer is page-locked, so that it can be copied to a GPU in the background.
+        pin: whether the buffer is in pinned memory, for asynchronous copies to a GPU.
 
     Returns: dict from the same names to tensors, views of the buffer.
 
@@ -132,7 +132,7 @@ def read(tensors, pin=False):
 
 
 def as_bytes(tensor):
-    """The bytes of a tensor, wherever it is, as a buffer: its own memory if that is the CPU's and in order."""
+    """The bytes of a tensor on any device, as a buffer: its own memory if it is contiguous and on the CPU."""
     return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
@@ -146,7 +146,7 @@ def fill(place, file):
 
 
 def _chunks(stored):
-    """The bytes of a tensor, a few at a time, each time in the same buffer."""
+    """Yield the bytes of a tensor in chunks, each in the same buffer."""
     buffer = memoryview(bytearray(min(CHUNK, stored.size)))
     try:
         with open(stored.file, "rb", buffering=0) as file:
@@ -161,15 +161,15 @@ def _chunks(stored):
 
 def unreadable(path, error):
     """The error to raise for a file that could not be read, or that ended too early (EOFError)."""
-    reason = "it ends before its tensors do; was it changed meanwhile?" if isinstance(error, EOFError) else error
+    reason = "it ends before its tensors do; was it changed during the run?" if isinstance(error, EOFError) else error
     return RuntimeError(f"could not read {str(path)!r}: {reason}")
 
 
 def write_shard(path, tensors):
-    """Write a safetensors file, one tensor after the other.
+    """Write a safetensors file, one tensor at a time.
 
     Args:
-        tensors: dict from key to a tensor (on any device), or to a `Stored`, whose bytes are copied as they are.
+        tensors: dict from key to a tensor (on any device), or to a `Stored`, whose bytes are copied unchanged.
 
     Raises: RuntimeError naming the file that could not be written or read.
     """
@@ -192,7 +192,7 @@ def write_shard(path, tensors):
 
 
 def write_index(folder, shards):
-    """Write the index that lets `from_pretrained` find each tensor: written last, it makes the folder a checkpoint.
+    """Write the index that lets `from_pretrained` find each tensor. Written last, it makes the folder a checkpoint.
 
     Args:
         shards: names of the files in the folder that hold the tensors.
@@ -206,14 +206,14 @@ def write_index(folder, shards):
 
 
 def write_json(path, content):
-    """Write a JSON file, in one step as far as any reader can tell."""
+    """Write a JSON file atomically."""
     with replacing(path) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
 
 
 @contextmanager
 def replacing(path):
-    """A binary file for the time of a `with`; it takes the place of `path` when all of it is safely on the disk."""
+    """Yield a binary file, which replaces `path` atomically once it is synced to the disk."""
     partial = path.with_name(path.name + ".partial")
     try:
         with open(partial, "wb") as file:
@@ -230,7 +230,7 @@ def replacing(path):
 
 
 def _sync_folder(folder):
-    """Have a renaming outlive a power cut. Windows has no such call."""
+    """Sync a folder, so that a rename survives a power failure. Windows has no such call."""
     if hasattr(os, "O_DIRECTORY"):
         descriptor = os.open(folder, os.O_DIRECTORY)
         try:

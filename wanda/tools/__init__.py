@@ -1,1 +1,1 @@
-"""What surrounds pruning: methods side by side, perplexity, fine-tuning, 2:4 at inference, zero-shot tasks, outlier features."""
+"""Tools around pruning: comparison, perplexity, fine-tuning, 2:4 inference, zero-shot tasks, outlier features."""

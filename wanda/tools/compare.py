@@ -1,4 +1,4 @@
-"""Several ways to prune one model, side by side: the same weights, calibration windows and text for all."""
+"""Compare several ways to prune one model, with the same weights, calibration windows and text."""
 
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,13 +37,13 @@ def compare(model, calibration, tokens, rows, *, length=1024, batch_size=1, gene
     """Prune, measure and restore the model, once per row.
 
     Args:
-        calibration: as for `prune`. Magnitude is run without, as it is meant.
+        calibration: as for `prune`. Magnitude pruning runs without it, as intended.
         tokens, length: as for `perplexity`. batch_size: as for `prune`.
         rows: `Setting`s.
-        generate: function(model) -> str, called on each pruned model.
+        generate: function(model) -> str, called on the model of each row.
 
     Yields: per row a dict of method, pattern, sparsity (the fraction of zeros found), perplexity, seconds (of pruning),
-        report (a `PruneReport`; not of the dense model), and text if asked for.
+        report (a `PruneReport`; not for the dense model), and text if `generate` is given.
     """
     for row in rows:
         with restoring(model):
@@ -61,7 +61,7 @@ def compare(model, calibration, tokens, rows, *, length=1024, batch_size=1, gene
 
 @contextmanager
 def restoring(model):
-    """Give the prunable layers their weights back at the end of a `with`. Costs a copy of them in memory."""
+    """Restore the weights of the prunable layers at the end of a `with`. Holds a copy of them in memory."""
     layers = [layer for block in find_blocks(model) for layer in block.layers]
     kept = [layer.weight.clone() for layer in layers]
     try:

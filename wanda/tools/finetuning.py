@@ -1,5 +1,4 @@
-"""Fine-tune a pruned model without losing its zeros: masks held through any optimiser, and a merge of LoRA adapters that
-leaves pruned weights at zero."""
+"""Fine-tune a pruned model and keep its zeros: under any optimiser, and when LoRA adapters are merged."""
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -8,14 +7,14 @@ from ..layers import find_blocks
 
 
 class keep_masks:  # noqa: N801 (used like a function)
-    """Hold the zeros of a pruned model while it is trained.
+    """Hold the zeros of a pruned model during training.
 
         with wanda.keep_masks(model):
             ...  # any training loop, with any optimiser of PyTorch
 
-    Which weights are zero is noted when this is called. From then on their gradients are zero, so that neither the
-    clipping of gradients nor an optimiser's running mean sees them; and after each step of an optimiser they are set to
-    zero again, whatever it made of them (by momentum from before, or an update that mixes the entries of a matrix).
+    The call records which weights are zero. From then on their gradients are zero, so they affect neither gradient
+    clipping nor an optimiser's running mean. After each optimiser step they are reset to zero, in case it changed them
+    (through earlier momentum, or an update that mixes the entries of a matrix).
 
     Args:
         model: a pruned model, on the device where it is trained.
@@ -47,39 +46,39 @@ class keep_masks:  # noqa: N801 (used like a function)
             weight.masked_fill_(self.masks[name], 0)
 
     def remove(self):
-        """Set the held weights to zero once more, and hold them no longer."""
+        """Set the held weights to zero once more, then release them."""
         self.apply()
         for handle in self.handles:
             handle.remove()
 
     def __enter__(self):
-        """The masks are held already."""
+        """Return this object; the masks are already held."""
         return self
 
     def __exit__(self, *_):
-        """Hold them no longer."""
+        """Release the masks."""
         self.remove()
 
 
 @torch.no_grad()
 def merge_lora(model):
-    """Merge the LoRA adapters of a `peft` model into its weights, but leave at zero what is zero.
+    """Merge the LoRA adapters of a `peft` model into its weights, and keep pruned weights at zero.
 
-    A plain merge adds a matrix without zeros to each adapted layer, and the sparsity is gone. Here the part of it that falls
-    on pruned weights is left out, which is a loss: the adapters were trained with it.
+    A plain merge adds a matrix without zeros to each adapted layer, which destroys the sparsity. This merge drops the
+    part that falls on pruned weights. That is a loss: the adapters were trained with it.
 
     Args:
         model: a `peft.PeftModel` with LoRA adapters on a pruned model. Consumed: do not use it afterwards.
 
     Returns: (merged, lost). merged: the model without adapters, as sparse as before. lost: dict from the name of an adapted
-        layer to the share of the squared update that was left out, from 0 to 1; about the sparsity where the update
-        is spread evenly.
+        layer to the fraction of the squared update that was dropped, in [0, 1]; about the sparsity if the update is
+        spread evenly.
 
     Raises: ValueError: there is no adapter to merge.
     """
     adapted = {name: module for name, module in model.named_modules() if hasattr(module, "base_layer")}
     if not adapted or not hasattr(model, "merge_and_unload"):
-        raise ValueError(f"{type(model).__name__} has no LoRA adapters; peft.get_peft_model puts them there")
+        raise ValueError(f"{type(model).__name__} has no LoRA adapters; peft.get_peft_model adds them")
     before = {name: module.get_base_layer().weight.clone() for name, module in adapted.items()}
     layers = {name: module.get_base_layer() for name, module in adapted.items()}
     merged, lost = model.merge_and_unload(), {}

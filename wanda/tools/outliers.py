@@ -1,7 +1,7 @@
 """Outlier features and massive activations: the few hidden values that are far larger than all others.
 
-Hidden states are what passes from block to block: `states[i]` is the input of block i, and the last entry is the
-output of the last block, before the model's final norm. So a model of 30 blocks has 31 of them.
+Hidden states pass from block to block: `states[i]` is the input of block i, and the last entry is the output of the
+last block, before the model's final norm. A model of 30 blocks has 31 of them.
 
 - Outlier features (LLM.int8(), arXiv 2208.07339, section 4) are columns: large at nearly every token.
 - Massive activations (arXiv 2402.17762, section 2) are single values: huge, at one or a few tokens only.
@@ -17,7 +17,7 @@ from ..layers import find_blocks
 
 @dataclass(frozen=True)
 class Massive:
-    """One massive activation: where it is, its value, and how many times the layer's median magnitude that is."""
+    """One massive activation: its position, its value, and the ratio of its magnitude to the layer's median."""
 
     layer: int
     token: int
@@ -27,14 +27,14 @@ class Massive:
 
 
 def hidden_states(model, tokens):
-    """What passes between the blocks of a model for one window of text.
+    """The hidden states between the blocks of a model for one window of text.
 
     Args:
         model: a transformers causal language model.
         tokens: LongTensor [tokens] or [1, tokens].
 
     Returns: float32 Tensor [blocks + 1, tokens, hidden] on the CPU: the input of each block, then the output of the
-        last one. (`output_hidden_states=True` gives the same but for the last entry, which it normalises.)
+        last one. (`output_hidden_states=True` gives the same except for the last entry, which it normalises.)
     """
     tokens = tokens.reshape(1, -1)
     modules = [block.module for block in find_blocks(model)]
@@ -52,7 +52,7 @@ def hidden_states(model, tokens):
 
 
 def inputs_of(module, model, tokens):
-    """What one layer reads for one window of text: float32 Tensor [tokens, in] on the CPU.
+    """The inputs of one layer for one window of text: float32 Tensor [tokens, in] on the CPU.
 
     Args:
         module: the layer, part of the model. model, tokens: as for `hidden_states`.
@@ -68,10 +68,10 @@ def inputs_of(module, model, tokens):
 
 
 def feature_ratios(states):
-    """How many times larger a feature is than the typical feature of its layer, at the typical token.
+    """The size of each feature relative to the typical feature of its layer, at the typical token.
 
-    A feature's size is the median of its magnitude over the tokens, so that a single huge value at one token does not
-    count; it is divided by the median size of the layer's features.
+    A feature's size is the median of its magnitude over the tokens, which ignores a huge value at a single token. It is
+    divided by the median size of the layer's features.
 
     Args:
         states: Tensor [layers, tokens, hidden].
@@ -83,15 +83,15 @@ def feature_ratios(states):
 
 
 def outlier_features(states, factor=20.0, share=0.25):
-    """The features that stick out at most tokens of many layers.
+    """The features that are far larger than the others at most tokens of many layers.
 
-    In the spirit of LLM.int8(), which asks for a magnitude of at least 6 in a quarter of the layers; the bound here is
+    In the spirit of LLM.int8(), which requires a magnitude of at least 6 in a quarter of the layers; the bound here is
     relative, because hidden states grow from block to block.
 
     Args:
         states: Tensor [layers, tokens, hidden].
-        factor: how many times the layer's typical feature (see `feature_ratios`).
-        share: in what fraction of the layers, at least.
+        factor: least ratio to the layer's typical feature (see `feature_ratios`).
+        share: least fraction of the layers.
 
     Returns: list of features, the largest first.
     """
@@ -102,13 +102,13 @@ def outlier_features(states, factor=20.0, share=0.25):
 
 
 def massive_activations(states, magnitude=100.0, ratio=1000.0):
-    """The values that are massive by the definition of arXiv 2402.17762: above 100 and above 1,000 medians.
+    """The values that are massive by the definition of arXiv 2402.17762: above 100 and above 1,000 times the median.
 
     Args:
         states: Tensor [layers, tokens, hidden].
         magnitude: least magnitude. ratio: least multiple of the median magnitude of the same layer.
 
-    Returns: list of `Massive`, in the order of the layers, the largest first within each.
+    Returns: list of `Massive`, by layer, largest first within each.
     """
     sizes = states.abs()  # [layers, tokens, hidden]
     medians = sizes.flatten(1).median(dim=1).values  # [layers]
@@ -125,13 +125,12 @@ def massive_activations(states, magnitude=100.0, ratio=1000.0):
 def replaced(model, layer, token, feature, value=0.0):
     """Set values of one hidden state during every forward pass inside a `with`.
 
-    What the blocks before it computed is overwritten in flight; the blocks after it read the new value. No weight
-    changes.
+    The hidden state is overwritten during the pass; the blocks after it read the new value. No weight changes.
 
     Args:
         layer: which hidden state, from 0 (the first block's input) to the number of blocks (the last one's output).
         token, feature: indices, or lists or slices of them, into [tokens, hidden]. `slice(None)` means all.
-        value: what to write: a number, or a tensor that fits.
+        value: the new value: a number, or a tensor that broadcasts to the selected entries.
 
     Raises: ValueError: there is no such layer.
     """
@@ -150,7 +149,7 @@ def replaced(model, layer, token, feature, value=0.0):
 
 @contextmanager
 def _at_state(modules, functions):
-    """For the time of a `with`, call functions[i] on hidden state i; what it returns, if anything, takes its place."""
+    """Inside a `with`, call functions[i] on hidden state i, and replace the state with the result unless it is None."""
 
     def before(function):
         def hook(module, args, kwargs):

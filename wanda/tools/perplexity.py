@@ -1,4 +1,4 @@
-"""How good a language model is: perplexity."""
+"""The perplexity of a language model."""
 
 import math
 
@@ -13,10 +13,10 @@ from ..replay import evaluating
 def perplexity(model, tokens, length=1024, stride=None, *, progress=False):
     """exp of the mean negative log-likelihood per predicted token, in nats.
 
-    The text is cut into windows of `length` tokens, the last as long as what is left: the tail counts. With
+    The text is cut into windows of `length` tokens; the last one holds the remainder, so the tail counts. With
     `stride=None` windows do not overlap, and the first token of each is context only (the convention of GPTQ,
-    SparseGPT and Wanda, which however drop the tail). With a smaller stride, windows overlap and each scores only the
-    tokens that none before it did. No BOS token is added: `tokens` is taken as it is.
+    SparseGPT and Wanda, except that they drop the tail). With a smaller stride, windows overlap and each scores only
+    tokens that no earlier window scored. No BOS token is added: `tokens` is used unchanged.
 
     Args:
         model: a causal language model. On a CPU up to four windows are computed at once, each on a share of the cores.
@@ -27,7 +27,7 @@ def perplexity(model, tokens, length=1024, stride=None, *, progress=False):
 
     Returns: float.
 
-    Raises: ValueError, TypeError: tokens or window that make no sense.
+    Raises: ValueError, TypeError: invalid tokens, length or stride.
     """
     losses = window_losses(model, tokens, length, stride, progress=progress)
     mean = math.fsum(loss for loss, _ in losses) / sum(count for _, count in losses)
@@ -42,7 +42,7 @@ def window_losses(model, tokens, length=1024, stride=None, *, progress=False):
     tokens = _checked(model, tokens, length, stride)
     stride = stride or length
     device = model.get_input_embeddings().weight.device
-    windows, scored = [], 1  # tokens before `scored` are context already, or scored
+    windows, scored = [], 1  # tokens before `scored` are context only, or already scored
     for start in range(0, max(len(tokens) - length, 0) + stride, stride):
         window = tokens[start : start + length]
         first = max(scored - start, 1)  # within the window: the first token to predict
@@ -64,7 +64,7 @@ def window_losses(model, tokens, length=1024, stride=None, *, progress=False):
 
 
 def _loss(logits, targets):
-    """Summed negative log-likelihood, float. 128 tokens at a time: a whole window of logits would leave the cache."""
+    """Summed negative log-likelihood, float. 128 tokens at a time: a whole window of logits would not fit the cache."""
     slices = zip(logits.split(128), targets.split(128), strict=True)
     parts = [cross_entropy(part.float(), target, reduction="sum") for part, target in slices]
     return math.fsum(torch.stack(parts).tolist())

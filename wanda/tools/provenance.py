@@ -15,7 +15,7 @@ PACKAGES = ("torch", "transformers", "numpy", "tokenizers", "safetensors")
 
 
 def provenance(**data):
-    """What has to be known of a measurement besides its result, as a dict ready for JSON.
+    """The provenance of a measurement, as a dict ready for JSON.
 
     Args:
         data: tensors of token ids, by name; their sha256 (of the int64 values, in order) is recorded.
@@ -37,7 +37,7 @@ def provenance(**data):
 
 
 def tokens_sha256(tokens):
-    """The hash of a tensor of token ids, as int64 in order. Hexadecimal."""
+    """The sha256 of a tensor of token ids (as int64, in order), in hexadecimal."""
     return hashlib.sha256(tokens.long().numpy().tobytes()).hexdigest()
 
 

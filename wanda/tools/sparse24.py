@@ -1,9 +1,9 @@
-"""2:4 sparsity at inference: how it is stored, and layers of a model that a GPU multiplies in half the work.
+"""2:4 sparsity at inference: its storage format, and layers that a GPU multiplies with half the work.
 
-In every four consecutive inputs of an output at most two weights are not zero. Such a row can be stored as half of its
-numbers and two bits for the place of each, and the tensor cores of NVIDIA GPUs from Ampere (compute capability 8.0) on
-multiply with that form directly. `pack` and `unpack` are the form in plain tensors, for any device, to count bytes and to
-understand it; `convert` gives a model's layers PyTorch's own form of it, which needs such a GPU.
+Of every four consecutive inputs of an output, at most two weights are not zero. A row can be stored as half of its
+values and two bits for the position of each, and the tensor cores of NVIDIA GPUs since Ampere (compute capability 8.0)
+multiply with that format directly. `pack` and `unpack` implement the format in plain tensors, on any device, to count
+bytes and to show how it works; `convert` converts a model's layers to PyTorch's own format, which needs such a GPU.
 """
 
 from dataclasses import dataclass
@@ -19,24 +19,24 @@ DEVICE, CAPABILITY = "cuda", (8, 0)
 
 
 def violations(weight):
-    """How many groups of four consecutive inputs hold more than two weights that are not zero. weight: Tensor [out, in].
+    """Count the groups of four consecutive inputs with more than two non-zeros. weight: Tensor [out, in].
 
-    Raises: ValueError: the width is no multiple of 4.
+    Raises: ValueError: the width is not a multiple of 4.
     """
     return int((_groups(weight) != 0).sum(dim=-1).gt(2).sum())
 
 
 def pack(weight):
-    """Store a 2:4 weight as its numbers and their places.
+    """Pack a 2:4 weight into its values and their positions.
 
     Args:
         weight: Tensor [out, in] with at most two non-zeros in every four consecutive inputs.
 
-    Returns: (values, places). values: Tensor [out, in / 2], the two numbers that each group keeps, in order. places: uint8
-        Tensor [out, ceil(in / 8)], two bits for the place 0 to 3 of each number: a group takes four bits, the first of a
-        pair of groups the lower ones. Where a group has fewer than two non-zeros, its first zeros fill up.
+    Returns: (values, places). values: Tensor [out, in / 2], the two values kept in each group, in order. places: uint8
+        Tensor [out, ceil(in / 8)], two bits for the position, 0 to 3, of each value: a group takes four bits, the first
+        of a pair of groups the lower four. A group with fewer than two non-zeros is padded with its first zeros.
 
-    Raises: ValueError: a width that 4 does not divide, or a group with more than two non-zeros.
+    Raises: ValueError: a width not divisible by 4, or a group with more than two non-zeros.
     """
     if count := violations(weight):
         raise ValueError(f"{count} groups of four hold more than two non-zeros: the weight is not 2:4")
@@ -51,7 +51,7 @@ def pack(weight):
 
 
 def unpack(values, places):
-    """The weight [out, in] that `pack` stored."""
+    """Restore the weight [out, in] from the output of `pack`."""
     outputs, width = values.shape[0], 2 * values.shape[1]
     halves = torch.stack([places & 15, places >> 4], dim=-1).flatten(1)[:, : width // 4]  # [out, in / 4]
     kept = torch.stack([halves & 3, halves >> 2], dim=-1).long()  # [out, in / 4, 2]
@@ -67,7 +67,7 @@ def _groups(weight):
 
 @dataclass(frozen=True)
 class Conversion:
-    """What became of one layer: `sparse` says whether it is stored and multiplied as 2:4; if not, `reason` says why."""
+    """The result for one layer: `sparse` says whether it is stored and multiplied as 2:4; if not, `reason` says why."""
 
     name: str
     shape: tuple
@@ -76,20 +76,20 @@ class Conversion:
 
 
 def convert(model, skip=()):
-    """Give the 2:4-pruned linear layers of a model PyTorch's semi-structured weights, in place, for inference on a GPU.
+    """Convert a model's 2:4-pruned layers to PyTorch's semi-structured weights, in place, for inference on a GPU.
 
-    Layers whose shape the kernel does not take stay dense, and the result says which and why. The embeddings and the
-    output head, which are not pruned, are left alone. Afterwards the weights cannot be trained, pruned or saved: save
+    Layers whose shape the kernel does not support stay dense; the result says which and why. The embeddings and the
+    output head, which are not pruned, stay unchanged. Afterwards the weights cannot be trained, pruned or saved: save
     the dense model first.
 
     Args:
         model: pruned with `pattern="2:4"`, in float16 or bfloat16, on a CUDA device of compute capability 8.0 or more.
-        skip: layers that stay as they are, as in `prune`.
+        skip: layers that stay unchanged, as in `prune`.
 
     Returns: list of `Conversion`, one for each prunable layer.
 
-    Raises: ValueError: a layer that is not 2:4, lies on another device or has another dtype, named before anything is
-        changed. RuntimeError: a GPU without the units for it.
+    Raises: ValueError: a layer is not 2:4, is on another device or has another dtype; raised before the model is
+        modified. RuntimeError: the GPU does not support 2:4.
     """
     layers = [layer for block in find_blocks(model, skip) for layer in block.layers]
     for layer in layers:
@@ -97,7 +97,7 @@ def convert(model, skip=()):
     for device in {layer.weight.device for layer in layers}:
         if torch.cuda.get_device_capability(device) < CAPABILITY:
             raise RuntimeError(
-                f"{torch.cuda.get_device_name(device)} has no units for 2:4; compute capability 8.0 (Ampere) is needed"
+                f"{torch.cuda.get_device_name(device)} does not support 2:4; compute capability 8.0 (Ampere) is needed"
             )
     result = []
     for layer in layers:
@@ -111,9 +111,9 @@ def convert(model, skip=()):
 
 
 def _multiply_rows(module, inputs):
-    """What a converted layer computes of its inputs [..., in]: as one matrix [tokens, in], since the kernels know no other.
+    """Compute a converted layer on inputs [..., in] as one matrix [tokens, in], the only form that the kernels support.
 
-    `Linear` by itself leaves that to the strides, and asks for a batch of products where those of [batch, 1, in] hide it.
+    Plain `Linear` decides by the strides; those of [batch, 1, in] can make it call a batched product.
     """
     rows = nn.functional.linear(inputs.reshape(-1, inputs.shape[-1]), module.weight, module.bias)
     return rows.reshape(*inputs.shape[:-1], rows.shape[-1])
@@ -123,11 +123,11 @@ def _check(layer):
     weight = layer.weight
     if weight.device.type != DEVICE:
         raise ValueError(
-            f"{layer.name} is on {weight.device.type!r}; products with 2:4 weights exist on CUDA devices only: "
-            "model.to('cuda') first. On a CPU leave the model dense: zeros or not, it takes the same time"
+            f"{layer.name} is on {weight.device.type!r}; 2:4 products run on CUDA devices only: "
+            "call model.to('cuda') first. On a CPU, leave the model dense: zeros do not make it faster"
         )
     if weight.dtype not in HALF_TYPES:
-        raise ValueError(f"{layer.name} has {weight.dtype} weights; float16 or bfloat16 is needed: model.half() first")
+        raise ValueError(f"{layer.name} has {weight.dtype} weights; float16 or bfloat16 is required: model.half()")
     if weight.shape[1] % 4 == 0 and (count := violations(weight)):
         raise ValueError(
             f"{layer.name} is not 2:4: {count:,} of its {weight.numel() // 4:,} groups of four hold more than two non-zeros; "
@@ -136,7 +136,7 @@ def _check(layer):
 
 
 def obstacle(layer):
-    """Why the kernel cannot take a layer: a phrase, or an empty string if it can. layer: a `Linear` of `find_blocks`."""
+    """Why the kernel does not support a layer, or an empty string if it does. layer: a `Linear` of `find_blocks`."""
     if not isinstance(layer.module, nn.Linear):
         return f"{type(layer.module).__name__} stores its weight transposed"
     rows, columns = least_sizes(layer.weight.dtype)
@@ -147,7 +147,7 @@ def obstacle(layer):
 
 
 def least_sizes(dtype):
-    """The numbers (rows, columns) that a weight's shape must be multiples of, as this PyTorch's kernel has them."""
+    """The numbers (rows, columns) that must divide a weight's shape, as set by this PyTorch's kernel."""
     forced = torch.sparse.SparseSemiStructuredTensor._FORCE_CUTLASS  # which of PyTorch's two kernels is in use
     kernel = (
         torch.sparse.SparseSemiStructuredTensorCUTLASS if forced else torch.sparse.SparseSemiStructuredTensorCUSPARSELT
@@ -161,7 +161,7 @@ def _shape(layer):
 
 
 def time_products(products, seconds=0.2):
-    """How long some functions take, each the median over repeated calls of about `seconds` in all, after a warm-up.
+    """Time functions: the median over repeated calls, for about `seconds` in total each, after a warm-up.
 
     Args:
         products: dict from name to a function without arguments. GPU work is synchronised.

@@ -1,7 +1,7 @@
 """Zero-shot accuracy on multiple-choice tasks, through EleutherAI's lm-evaluation-harness as released (`lm-eval`).
 
-A model answers a multiple-choice item without being asked: each choice is appended to the prompt, and the one to which
-the model gives the highest log-likelihood is its answer. Nothing is generated, and no example is shown.
+Each choice of an item is appended to the prompt; the one with the highest log-likelihood is the model's answer. Nothing
+is generated, and no example is shown.
 """
 
 import copy
@@ -22,23 +22,23 @@ PAPER_TASKS = ("boolq", "rte", "hellaswag", "winogrande", "arc_easy", "arc_chall
 
 
 def zero_shot(model, tokenizer, tasks=SKILLS, limit=None, *, metric="acc", batch_size=16, progress=False):
-    """The share of items that a model answers rightly, without an example to learn from.
+    """The fraction of items that a model answers correctly, without examples in the prompt.
 
     Args:
-        model: a causal language model, on the device where it is to run.
+        model: a causal language model, on the device to run on.
         tokenizer: its tokenizer.
         tasks: names of tasks or groups that lm-eval knows, or one name. Ours (`SKILLS`) and the paper's (`PAPER_TASKS`).
-        limit: take only the first `limit` items of each task; a float below 1 is a share. None takes all.
+        limit: take only the first `limit` items of each task; a float below 1 is a fraction. None takes all.
         metric: "acc": the choice with the highest log-likelihood; "acc_norm": with the highest log-likelihood per
             character, so that long choices are not at a disadvantage. Not every task has "acc_norm".
         batch_size: choices per forward pass.
         progress: whether to show lm-eval's progress bars.
 
-    Returns: dict from a task's name to its accuracy, in [0, 1]. A group stands there beside its tasks.
+    Returns: dict from a task's name to its accuracy, in [0, 1]. A group is listed beside its tasks.
 
     Raises:
-        ImportError: lm-eval is missing. ValueError: an unknown task, a metric that a task does not have, a limit that
-        leaves nothing. RuntimeError: the items of a task cannot be fetched.
+        ImportError: lm-eval is missing. ValueError: an unknown task, a metric that a task does not have, a non-positive
+        limit. RuntimeError: the items of a task cannot be fetched.
     """
     found = zero_shot_results(model, tokenizer, tasks, limit, batch_size=batch_size, progress=progress)["results"]
     lacking = [task for task, row in found.items() if f"{metric},none" not in row]
@@ -51,13 +51,13 @@ def zero_shot(model, tokenizer, tasks=SKILLS, limit=None, *, metric="acc", batch
 
 
 def zero_shot_results(model, tokenizer, tasks=SKILLS, limit=None, *, batch_size=16, progress=False):
-    """What lm-eval itself returns, for standard errors and for the answer to every item. Arguments as for `zero_shot`.
+    """lm-eval's own result, with standard errors and the answer to every item. Arguments as for `zero_shot`.
 
     Returns: lm-eval's dict. `["results"][task]` holds "acc,none" and "acc_stderr,none" (and more, by task);
         `["samples"][task]` a list with a dict per item: "doc" (the item), "target" (the right choice),
-        "filtered_resps" (per choice a pair of log-likelihood and whether greedy decoding would write it), "acc".
+        "filtered_resps" (per choice a pair of log-likelihood and whether greedy decoding would produce it), "acc".
 
-    The model, the tokenizer and the state of the random number generators are left as they were.
+    The model, the tokenizer and the state of the random number generators stay unchanged.
     """
     if limit is not None and not limit > 0:
         raise ValueError(f"limit must be positive, or None for all items; got {limit!r}")
@@ -73,7 +73,7 @@ def zero_shot_results(model, tokenizer, tasks=SKILLS, limit=None, *, batch_size=
             return simple_evaluate(harness, tasks=found, limit=limit, task_manager=manager, **seeds)
     finally:
         model.train(training)
-        random.setstate(drawn)  # a data set draws a name for itself
+        random.setstate(drawn)  # `datasets` draws a random name
 
 
 def tasks_folder():
@@ -82,7 +82,7 @@ def tasks_folder():
 
 
 def _load(tasks):
-    """lm-eval's task manager with our folder in it, and the tasks by name, with their items."""
+    """lm-eval's task manager, which includes our folder, and the named tasks with their items."""
     names = [tasks] if isinstance(tasks, str) else list(tasks)
     if not names:
         raise ValueError("tasks is empty; name at least one")
@@ -90,7 +90,7 @@ def _load(tasks):
         from lm_eval.tasks import TaskManager
     except ModuleNotFoundError as error:
         if not error.name.startswith("lm_eval"):
-            raise  # it is there, and something that it needs is not
+            raise  # lm-eval is installed, but one of its dependencies is not
         raise ImportError(
             "zero-shot accuracy needs lm-eval: pip install 'wanda-pruning[zero-shot]', or pip install lm-eval"
         ) from error
@@ -108,7 +108,7 @@ def _load(tasks):
 
 @cache
 def _manager(kind, others):
-    """An index of our tasks, with the thousands of others that lm-eval brings or without; they take some seconds."""
+    """An index of our tasks, optionally with the thousands that lm-eval brings; indexing those takes some seconds."""
     return kind(include_path=str(tasks_folder()), include_defaults=others)
 
 
@@ -117,17 +117,17 @@ def _items(manager, name):
     try:
         with _quiet():
             loaded = manager.load([name])
-    except OSError as error:  # what datasets raises where there is no hub, ConnectionError included
+    except OSError as error:  # what datasets raises without a hub, ConnectionError included
         raise RuntimeError(
-            f"the items of {name!r} come from the datasets hub, which did not give them ({str(error).splitlines()[0]}). "
-            f"Without a hub there are {', '.join(SKILLS)}"
+            f"the items of {name!r} come from the datasets hub, which failed ({str(error).splitlines()[0]}). "
+            f"Tasks that need no hub: {', '.join(SKILLS)}"
         ) from error
     return [loaded["groups"][name]] if name in loaded["groups"] else list(loaded["tasks"].values())
 
 
 @contextmanager
 def _quiet():
-    """Keep back remarks of lm-eval's on what we do on purpose: items from a function, a model that is loaded already."""
+    """Suppress lm-eval's warnings about what we do on purpose: items from a function, a model already loaded."""
 
     def wanted(record):
         said = record.getMessage()
@@ -145,23 +145,24 @@ def _quiet():
 
 @contextmanager
 def _bars(shown):
-    """Let progress bars through or not. lm-eval has no switch for all of them. Anything else that is written stays."""
+    """Show or hide progress bars, which lm-eval has no single switch for. Other output is kept."""
     with redirect_stderr(sys.stderr if shown else _WithoutBars(sys.stderr)):
         yield
 
 
 class _WithoutBars(io.TextIOBase):
-    """A stream that drops what a progress bar writes: lines that return to their beginning."""
+    """A stream that drops progress bars: text that begins with a carriage return, and the newline after it."""
 
     def __init__(self, stream):
-        self.stream = stream
+        self.stream, self.in_bar = stream, False
 
     def write(self, text):
-        """Write text that is no progress bar."""
-        if text.strip() and not text.startswith("\r"):
+        """Write text unless it belongs to a progress bar."""
+        self.in_bar = text.startswith("\r") or (self.in_bar and not text.strip())
+        if not self.in_bar:
             self.stream.write(text)
         return len(text)
 
     def flush(self):
-        """Write out what waits."""
+        """Flush the underlying stream."""
         self.stream.flush()
