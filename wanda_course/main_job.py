@@ -1,8 +1,8 @@
 """The main job, `make run`: prune the default model three ways at 50 % and 2:4; table, figure, page and JSON in build/.
 
-Each row is written to build/benchmark.json as soon as it is measured, and everything exists before anything is compared
-with what is recorded. A row that differs is listed with the band it was expected in; that is no failure, except under
-WANDA_STRICT=1. A run that was interrupted goes on with the rows it has.
+Each row is written to build/benchmark.json as soon as it is measured, and all files exist before any row is compared
+with the recorded one. A row outside its recorded band is listed; it is a failure only under WANDA_STRICT=1. An
+interrupted run resumes with the rows it has.
 """
 
 import argparse
@@ -24,19 +24,20 @@ from . import fingerprint, main_job_page, protocol, results
 from .claims import short
 
 PROMPT = "The most important thing to know about the ocean is"
-UNIT_WINDOWS = 8  # of the calibration windows, timed for the unit; all of them would take a pass of their own
+UNIT_WINDOWS = 3  # calibration windows timed for the unit; all of them would cost a whole pass
+NEW_TOKENS = 16  # that each model generates
 COLUMNS = ("sparsity", "perplexity", "forwards", "text")
 FILES = ("benchmark.html", "benchmark.png", "benchmark.txt", "benchmark.json")
 
 
-def run(folder, model_name="smollm2", samples=None, windows=None, new_tokens=24):
-    """Measure all rows, or those that an interrupted run has left, and draw them. Returns the record.
+def run(folder, model_name="smollm2", samples=None, windows=None, new_tokens=NEW_TOKENS):
+    """Measure all rows, or those that an interrupted run did not reach, and draw them. Returns the record.
 
     Args:
-        folder: where the files go.
+        folder: for the files.
         model_name: as for `wanda.load`.
-        samples, windows: of calibration and evaluation; None: the protocol's.
-        new_tokens: that each pruned model writes.
+        samples, windows: numbers of calibration and evaluation windows; None: the protocol's.
+        new_tokens: number of tokens that each pruned model generates.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,13 +92,16 @@ def run(folder, model_name="smollm2", samples=None, windows=None, new_tokens=24)
 
 @torch.no_grad()
 def forward_seconds(model, calibration):
-    """Seconds of a dense forward pass over the calibration windows, one at a time, logits and all: from the median of some."""
+    """Seconds of a dense forward pass, logits included, over the calibration windows one at a time.
+
+    Estimated from the median of a few windows, after a warm-up on the first.
+    """
     taken = []
     for window in calibration[: UNIT_WINDOWS + 1]:
         began = time.perf_counter()
         model(window[None], use_cache=False)  # [1, length]
         taken.append(time.perf_counter() - began)
-    return statistics.median(taken[1:] or taken) * len(calibration)  # the first one warms up
+    return statistics.median(taken[1:] or taken) * len(calibration)
 
 
 def table(rows):
@@ -108,14 +112,14 @@ def table(rows):
 
 
 def differences(record, recorded):
-    """What came out otherwise than recorded: list of sentences, empty if nothing did.
+    """The rows outside their recorded bands: a list of sentences, empty if there are none.
 
     Args:
-        record: what `run` returned.
+        record: the return value of `run`.
         recorded: the content of results/main_job.json: rows with "perplexity", "low" and "high".
     """
     if record["data_sha256"] != recorded["data_sha256"]:
-        return ["the calibration or evaluation windows are not those that were recorded: nothing can be compared"]
+        return ["the calibration or evaluation windows differ from the recorded ones, so no row can be compared"]
     known, found = {row["row"]: row for row in recorded["rows"]}, []
     for row in record["rows"]:
         expected, value = known[row["row"]], row["perplexity"]
@@ -129,7 +133,7 @@ def differences(record, recorded):
 
 
 def _about(model_name, calibration, tokens, new_tokens):
-    """What a run is measured with: rows are taken over from an interrupted run only if all of it is the same."""
+    """The conditions of a run: an interrupted run resumes only if they are the same."""
     about = provenance(calibration=calibration, evaluation=tokens)
     prints = {method: fingerprint.of(method) for method in fingerprint.METHODS}
     options = {
@@ -143,7 +147,7 @@ def _about(model_name, calibration, tokens, new_tokens):
 
 
 def _resumed(folder, about, log):
-    """A new record, or that of an interrupted run with the same data, code and machine."""
+    """A new record, or an interrupted run's with the same data, code and machine."""
     path, fresh = folder / "benchmark.json", {"finished": False, "forward_seconds": None, "seconds": 0.0, "rows": []}
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -152,7 +156,7 @@ def _resumed(folder, about, log):
             fingerprint.same(found["fingerprint"].get(name), value) for name, value in about["fingerprint"].items()
         )
         if not found.get("finished") and agrees:
-            log(f"goes on after an interruption: {len(found['rows'])} rows are measured already")
+            log(f"resuming an interrupted run: {len(found['rows'])} rows are measured already")
             return found
     return about | fresh
 
@@ -163,7 +167,7 @@ def _write(folder, record):
 
 
 class _Log:
-    """Prints lines with the time since the start before each."""
+    """Prints lines, each after the time since the start."""
 
     def __init__(self):
         self.began = time.perf_counter()
@@ -181,9 +185,11 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build"), help="folder for the files")
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--samples", type=int, help="calibration windows, fewer than the protocol's for a trial")
-    parser.add_argument("--windows", type=int, help="evaluation windows")
-    parser.add_argument("--new-tokens", type=int, default=24, help="that each model writes")
+    parser.add_argument(
+        "--samples", type=int, help="number of calibration windows, fewer than the protocol's for a trial"
+    )
+    parser.add_argument("--windows", type=int, help="number of evaluation windows")
+    parser.add_argument("--new-tokens", type=int, default=NEW_TOKENS, help="number of tokens that each model generates")
     options = parser.parse_args(arguments)
     record = run(options.out, options.model, options.samples, options.windows, options.new_tokens)
     print(f"\n{table(record['rows'])}\n")
@@ -194,7 +200,7 @@ def main(arguments=None):
     if not results.file("main_job").exists():
         return 0
     found = differences(record, results.read("main_job"))
-    print("\nDifferent from what is recorded:" if found else "Every row is within the band that is recorded for it.")
+    print("\nOutside the recorded bands:" if found else "Every row is within its recorded band.")
     for sentence in found:
         print(f"- {sentence}")
     return int(bool(found) and results.is_strict())

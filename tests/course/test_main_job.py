@@ -76,7 +76,7 @@ def test_a_run_leaves_everything_and_agrees_with_itself(folder, results_file, ca
     recorded(folder, results_file)
     capsys.readouterr()
     assert run(folder) == 0  # a finished run is begun anew
-    assert "Every row is within the band" in capsys.readouterr().out
+    assert "Every row is within its recorded band" in capsys.readouterr().out
 
 
 def test_a_row_that_differs_is_listed_after_everything_is_written(folder, results_file, capsys, monkeypatch):
@@ -103,7 +103,7 @@ def test_other_windows_are_told_and_not_compared(folder, results_file, capsys):
     content["data_sha256"]["calibration"] = "0" * 64
     results_file.write_text(json.dumps(content))
     assert run(folder) == 1
-    assert "nothing can be compared" in capsys.readouterr().out
+    assert "no row can be compared" in capsys.readouterr().out
 
 
 def interrupted(folder, monkeypatch, after):
