@@ -3,7 +3,7 @@ PYTHON ?= python3
 ifeq ($(filter-out base,$(CONDA_DEFAULT_ENV)),)
 BIN = .venv/bin/
 READY = .venv/ready
-else  # an active conda environment other than base is used as it is
+else  # use an active conda environment other than base
 BIN =
 READY = conda
 endif

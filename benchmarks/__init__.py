@@ -1,1 +1,1 @@
-"""Scripts that measure, and write to results/."""
+"""Scripts that measure and write to results/."""

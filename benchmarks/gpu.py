@@ -2,8 +2,8 @@
 
     python -m benchmarks.gpu --device cuda --out results/gpu.json
 
-Time and memory depend on the shapes alone, so nothing has to be downloaded. The calibration is 128 windows of 2,048
-random tokens. What we aim at on one H200: Wanda under 25 s, SparseGPT under 90 s, magnitude under 3 s.
+Time and memory depend on the shapes alone, so nothing is downloaded. The calibration is 128 windows of 2,048 random
+tokens. Targets on one H200: Wanda under 25 s, SparseGPT under 90 s, magnitude under 3 s.
 """
 
 import argparse
@@ -34,7 +34,7 @@ SMALL = {"blocks": 4, "hidden": 512, "intermediate": 1376, "heads": 8}  # for th
 
 
 def random_model(device, dtype, *, blocks, hidden, intermediate, heads, vocabulary=32_000, context=2048, seed=0):
-    """A LLaMA with random weights, made on the device."""
+    """A LLaMA with random weights, created on the device."""
     config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=hidden,
@@ -54,10 +54,10 @@ def random_windows(samples, length, vocabulary=32_000, seed=0):
 
 
 def time_methods(shape, calibration, device, dtype):
-    """Each method on a new model: seconds, seconds per phase, and peak memory. A list of rows."""
+    """Time each method on a new model. Returns a list of rows: seconds, seconds per phase, and peak memory."""
     rows = []
     for name, settings in {"warm-up": {"method": "sparsegpt"}, **RUNS}.items():
-        first = name == "warm-up"  # libraries are loaded and handles made once in the life of a process
+        first = name == "warm-up"  # libraries load and handles are created once per process
         model = random_model(device, dtype, **(shape | {"blocks": 1} if first else shape))
         data = None if settings["method"] == "magnitude" else calibration[:2] if first else calibration
         with peak_memory(device) as peak:
@@ -71,7 +71,7 @@ def time_methods(shape, calibration, device, dtype):
 
 
 def stream(shape, calibration, device, dtype, gib):
-    """`prune_checkpoint` from a folder to a folder, with so much GPU memory and no more. A row for each method."""
+    """Time `prune_checkpoint` from folder to folder with at most `gib` GiB of GPU memory. Returns a row per method."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         random_model(device, dtype, **shape).save_pretrained(Path(folder) / "dense")
@@ -89,16 +89,16 @@ def stream(shape, calibration, device, dtype, gib):
                 )
             rows.append({"run": f"{method}, streamed", "limit_gib": gib, "seconds": report.seconds, **peak})
             rows[-1] |= report.phases
-            shutil.rmtree(Path(folder) / method)  # there need not be room for three models
+            shutil.rmtree(Path(folder) / method)  # no disk space needed for three models
             print(f"{method + ', streamed':>20}  {report.seconds:7.1f} s  {_gib(peak)}", flush=True)
     return rows
 
 
 def agreement(device, samples=8, length=256, shape=SMALL):
-    """The fraction of mask entries that come out on a device as they do in another way, for a small float32 model.
+    """The fraction of mask entries on which a device and another way agree, for a small float32 model.
 
-    Returns: dict from method to dict from the other way: "cpu"; "visiting": the model in main memory, each block visiting
-    the device; "streamed": `prune_checkpoint` on the device.
+    Returns: dict from method to dict from the other way: "cpu"; "visiting": the model stays in main memory and each
+    block visits the device; "streamed": `prune_checkpoint` on the device.
     """
     windows, found = random_windows(samples, length), {}
     for method in ("magnitude", "wanda", "sparsegpt"):
@@ -118,22 +118,22 @@ def agreement(device, samples=8, length=256, shape=SMALL):
 
 
 def _masks(model):
-    """All masks of a pruned model, one after the other."""
+    """All masks of a pruned model, concatenated."""
     layers = [layer for block in find_blocks(model) for layer in block.layers]
     return torch.cat([(layer.weight == 0).flatten().cpu() for layer in layers])
 
 
 def round_to_tf32(values):
-    """float32 values rounded to TF32's 10 bits after the leading one, to the nearest, ties to even."""
+    """Round float32 values to TF32's 10 bits after the leading one, to nearest, ties to even."""
     bits = values.float().view(torch.int32)
-    bits = bits + 0xFFF + ((bits >> 13) & 1)  # half of the last place that is kept, less one where that place is even
+    bits = bits + 0xFFF + ((bits >> 13) & 1)  # half of the last kept place, minus one where that place is even
     return (bits & ~0x1FFF).view(torch.float32)
 
 
 def tf32_errors(tokens=512, width=64, seed=0):
-    """What TF32 does to the operands of a Hessian, and to the Hessian itself, for inputs of each dtype.
+    """The errors of TF32 in the operands of a Hessian and in the Hessian itself, for inputs of each dtype.
 
-    The rounding of the operands is emulated, products and sums are in float64: it is the error of TF32 alone.
+    The operands' rounding is emulated; products and sums are in float64, so the error is TF32's alone.
 
     Returns: dict from dtype to the largest relative error of an operand and of a diagonal entry.
     """
@@ -152,7 +152,7 @@ def tf32_errors(tokens=512, width=64, seed=0):
 
 @contextmanager
 def peak_memory(device):
-    """Yields a dict that holds the most memory allocated on a GPU during the `with`, when it is over; null on a CPU."""
+    """Yield a dict that, after the `with`, holds the peak memory allocated on a GPU during it; null on a CPU."""
     peak, cuda = {"peak_gib": None, "before_gib": None}, torch.device(device).type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
@@ -164,12 +164,12 @@ def peak_memory(device):
 
 @contextmanager
 def limited(device, gib):
-    """For the time of a `with`, PyTorch gets so much of a GPU's memory and no more."""
+    """Within a `with`, limit PyTorch to `gib` GiB of a GPU's memory."""
     if torch.device(device).type != "cuda":
         yield
         return
     number = torch.device(device).index
-    if number is None:  # "cuda" by itself is not taken here
+    if number is None:  # plain "cuda" is not accepted below
         number = torch.cuda.current_device()
     total = torch.cuda.get_device_properties(number).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, gib * GIB / total), number)
@@ -200,7 +200,7 @@ def main(arguments=None):
     parser.add_argument("--heads", type=int, default=32)
     parser.add_argument("--samples", type=int, default=128)
     parser.add_argument("--length", type=int, default=2048)
-    parser.add_argument("--stream-gib", type=float, default=16, help="GPU memory for prune_checkpoint; 0 leaves it out")
+    parser.add_argument("--stream-gib", type=float, default=16, help="GiB of the GPU for prune_checkpoint; 0 skips it")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     if torch.device(options.device).type == "cuda" and not torch.cuda.is_available():
@@ -218,11 +218,11 @@ def main(arguments=None):
         "rows": time_methods(shape_in_context, calibration, options.device, dtype),
         "tf32_errors": tf32_errors(),
     }
-    _write(record, options.out)  # what comes may lack memory or disk, and this took minutes
+    _write(record, options.out)  # save minutes of work: the next steps may run out of memory or disk
     small = {name: min(SMALL[name], shape[name]) for name in SMALL}
     record["agreement"] = agreement(options.device, shape=small)
     for method, same in record["agreement"].items():
-        print(f"{method}: mask entries as on the device", {name: f"{part:.4%}" for name, part in same.items()})
+        print(f"{method}: mask entries equal to the device's", {name: f"{part:.4%}" for name, part in same.items()})
     _write(record, options.out)
     if options.stream_gib:
         record["rows"] += stream(shape_in_context, calibration, options.device, dtype, options.stream_gib)

@@ -1,12 +1,11 @@
-"""The peak memory of `prune_checkpoint` on a random LLaMA of 1 GB in 40 blocks, and whether its weights are those of `prune`.
+"""Measure the peak memory of `prune_checkpoint` on a random 1 GB LLaMA of 40 blocks; compare the weights with `prune`.
 
     python -m benchmarks.memory --out results/memory.json
 
-Each way has a process of its own. Memory counts from where the imports are done. The process prunes a tiny model first:
-what it takes then is the libraries' (code, thread pools, modules that transformers imports when they are needed), whatever
-the model, and stays. What the model itself takes comes on top of that, and is held against the formula of
-`wanda.memory_needed`. The model is written block by block, and compared tensor by tensor. Needs Linux, and a disk
-with room for three models.
+Each way runs in its own process. Memory is counted from the end of the imports. The process first prunes a tiny model:
+that memory is the libraries' (code, thread pools, modules that transformers imports lazily), independent of the model,
+and not freed. The model's own memory comes on top, and is compared with the formula of `wanda.memory_needed`. The model
+is written block by block and compared tensor by tensor. Needs Linux, and disk space for three models.
 """
 
 import argparse
@@ -33,7 +32,7 @@ REPAIRS = ("sparsegpt",)  # methods that keep a Hessian
 
 
 def write_random_llama(folder, blocks, hidden, vocabulary, dtype=torch.float32):
-    """A LLaMA with random weights, a shard per block."""
+    """Write a LLaMA with random weights, one shard per block."""
     heads, inner = max(hidden // 64, 1), max(hidden * 8 // 3 // 64 * 64, 64)
     sizes = {"hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": blocks, "vocab_size": vocabulary}
     config = LlamaConfig(**sizes, num_attention_heads=heads, dtype=dtype, architectures=["LlamaForCausalLM"])
@@ -56,32 +55,32 @@ def write_random_llama(folder, blocks, hidden, vocabulary, dtype=torch.float32):
 
 
 def stream(source, target, calibration, method):
-    """From file to file."""
+    """Prune from file to file."""
     wanda.prune_checkpoint(source, target, calibration, method=method, progress=False)
 
 
 def whole(source, target, calibration, method):
-    """For contrast: with the model in memory."""
+    """For comparison: prune with the model in memory."""
     model = AutoModelForCausalLM.from_pretrained(source, dtype="auto")
     wanda.prune(model, calibration, method=method, progress=False)
     model.save_pretrained(target)
 
 
 def measure(run, source, target, calibration, method, dtype):
-    """What happens in a process of its own. Returns bytes over the imports: what the libraries take, and the peak."""
+    """Run in the measured process. Returns bytes beyond the imports: the libraries' and the peak."""
     imports = _now()
     with tempfile.TemporaryDirectory() as folder:
         tiny = Path(folder) / "tiny"
         write_random_llama(tiny, 2, 64, 256, dtype)
         run(tiny, Path(folder) / "pruned", calibration % 256, method)
     libraries = _now() - imports
-    CLEAR.write_text("5")  # the peak is counted from here
+    CLEAR.write_text("5")  # reset the peak
     run(source, target, calibration, method)
     return {"libraries": libraries, "peak": _memory("VmHWM") - imports}
 
 
 def in_new_process(run, source, target, options, method):
-    """`measure` there, with as many threads as here."""
+    """Call `measure` in a new process, with as many threads as this one."""
     code = (
         "import json, sys, torch; from benchmarks import memory; name, source, target, threads, *data = json.loads(sys.argv[1]);"
         "torch.set_num_threads(threads); samples, length, vocabulary, method, dtype = data;"
@@ -94,12 +93,12 @@ def in_new_process(run, source, target, options, method):
         [sys.executable, "-c", code, arguments], capture_output=True, text=True, check=False, cwd=ROOT
     )
     if done.returncode:
-        raise RuntimeError(f"the process that was measured failed:\n{done.stderr}")
+        raise RuntimeError(f"the measured process failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def windows(samples, length, vocabulary):
-    """LongTensor [samples, length]: what the windows say makes no difference here."""
+    """Random windows, LongTensor [samples, length]: memory does not depend on the text."""
     return torch.randint(vocabulary, (samples, length), generator=torch.Generator().manual_seed(1))
 
 
@@ -113,7 +112,7 @@ def differing(source, target):
 
 
 def fraction_zero(folder):
-    """The fraction of zeros in a checkpoint's blocks, norms and all."""
+    """The fraction of zeros in a checkpoint's blocks, norms included."""
     zeros = total = 0
     for key, stored in stored_tensors(folder).items():
         if ".layers." in key:
@@ -127,13 +126,13 @@ def _now():
 
 
 def _memory(field):
-    """A line of what the system says of this process, in bytes."""
+    """A field of /proc/self/status, in bytes."""
     (line,) = [line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:")]
     return int(line.split()[1]) * 1024
 
 
 def compare(folder, source, size, options, method):
-    """One method both ways. Returns a row of numbers, in bytes unless the name says otherwise."""
+    """Measure one method both ways. Returns a row of numbers, in bytes unless the name says otherwise."""
     threads = threads_on_cpu(options.samples)
     needed = memory_needed(source, options.length, hessians=method in REPAIRS, threads=threads)
     goal = 3 * size / options.blocks + needed["embeddings"] + needed["activations"] + needed["hessians"]
@@ -148,7 +147,7 @@ def compare(folder, source, size, options, method):
 
 
 def report(row, limit):
-    """Print a row. Returns what is not as it should be."""
+    """Print a row. Returns its problems, as sentences."""
     mb = {name: row["stream"][name] / 1e6 for name in ("libraries", "peak")}
     own = mb["peak"] - mb["libraries"]
     print(
@@ -167,7 +166,7 @@ def report(row, limit):
 
 
 def main(arguments=None):
-    """Run the command line. Returns the exit status: 1 if the limit is not kept, or the weights are not those of `prune`."""
+    """Run the command line. Returns the exit status: 1 if the limit is exceeded or weights differ from `prune`'s."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, default=40)
     parser.add_argument("--hidden", type=int, default=704)
@@ -180,7 +179,7 @@ def main(arguments=None):
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     if not (STATUS.is_file() and CLEAR.is_file()):
-        parser.error("only Linux tells a process its peak memory")
+        parser.error("only Linux reports a process's peak memory")
 
     rows, wrong = [], []
     with tempfile.TemporaryDirectory() as folder:

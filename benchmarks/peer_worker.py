@@ -1,11 +1,11 @@
-"""Prune a saved model with one program and time it: what `peers.py` starts, once per program and way to prune.
+"""Prune a saved model with one program and time it. `peers.py` starts this, once per program and way to prune.
 
     python benchmarks/peer_worker.py ours JOB.json
     python benchmarks/peer_worker.py llmcompressor JOB.json
 
-The job names the model's folder, the calibration windows (a safetensors file), the options of pruning, and where to put
-the pruned weights. What was measured is written beside them. It runs in the environment of the program, and imports
-nothing of ours for the other one.
+The job names the model's folder, the calibration windows (a safetensors file), the pruning options, and the file for
+the pruned weights. The measurements are written beside them. The worker runs in the program's own environment, and
+imports none of our code for the other program.
 """
 
 import json
@@ -29,12 +29,12 @@ def ours(model, windows, method, sparsity, pattern):
 
 
 def llmcompressor(model, windows, method, sparsity, pattern):
-    """Prune with llmcompressor: the same windows, one at a time, block by block behind pruned blocks."""
+    """Prune with llmcompressor: the same windows, one at a time, each block after the pruned ones before it."""
     from llmcompressor import oneshot
     from llmcompressor.modifiers.pruning import SparseGPTModifier, WandaPruningModifier
 
     modifier = {"wanda": WandaPruningModifier, "sparsegpt": SparseGPTModifier}[method]
-    # An expression: the peer adds a dot to the name, so that plain "lm_head" would not be found, and the head be pruned.
+    # A regular expression: the peer adds a dot to the name, so "lm_head" would not match, and the head would be pruned.
     recipe = modifier(sparsity=sparsity, mask_structure=pattern or "0:0", targets=["Linear"], ignore=["re:.*lm_head"])
     batches = [{"input_ids": window[None], "attention_mask": torch.ones_like(window[None])} for window in windows]
     data = torch.utils.data.DataLoader(batches, batch_size=None)
@@ -42,7 +42,7 @@ def llmcompressor(model, windows, method, sparsity, pattern):
 
 
 def main(program, job):
-    """Do a job: a dict of model, windows, method, sparsity, pattern and out. Returns what was measured."""
+    """Run a job: a dict of model, windows, method, sparsity, pattern and out. Returns the measurements."""
     model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32).eval()
     windows = load_file(job["windows"])["windows"]
     with torch.no_grad():
@@ -50,7 +50,7 @@ def main(program, job):
     prune = globals()[program](model, windows, job["method"], job["sparsity"], job["pattern"])
     began, worked = time.perf_counter(), time.process_time()
     prune()
-    # The processor's time, summed over threads, does not grow when other programs want the cores as well.
+    # CPU time, summed over threads, does not grow when other programs compete for the cores.
     times = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - worked}
     weights = {name: weight.contiguous() for name, weight in model.state_dict().items() if name != "lm_head.weight"}
     save_file(weights, job["out"])

@@ -1,13 +1,13 @@
-"""Our module beside a living peer: the same model, windows, text and threads, one after the other in one run.
+"""Compare our module with a maintained peer: the same model, windows, text and threads, in turns within one run.
 
     python -m benchmarks.peers
 
-The peer is llmcompressor, pinned, in an environment of its own (build/peers/environment, made on the first run). Each
-way to prune is run by both programs, each time in a fresh process; the pruned weights of both are judged by the same
-function. Machines drift, so they take turns, and of the times of each the median counts. Every turn has a draw of
-calibration windows of its own, the same for both: SparseGPT's perplexity depends on the draw, and even on how sums are
-rounded, by more than what is to be seen, so the mean over the draws counts. A way that results/peers.json has already is
-not run again.
+The peer is llmcompressor, pinned, in its own environment (build/peers/environment, created on the first run). Both
+programs run each way to prune, each time in a fresh process; one function judges the pruned weights of both. Machines
+drift, so the programs take turns, and the median of each program's times is reported. Every turn has its own draw of
+calibration windows, the same for both: SparseGPT's perplexity varies with the draw, and even with the rounding of sums,
+by more than the difference between the programs, so the mean over the draws is reported. A way that results/peers.json
+already holds is not rerun.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from wanda_course import fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKER = Path(__file__).with_name("peer_worker.py")
-# Torch first of all: left to itself, the installer might take another build than the one tested.
+# Torch first: otherwise the installer might choose another build than the one tested.
 REQUIREMENTS = ("torch==2.13.0", "transformers==5.17.0", "llmcompressor==0.14.0.1")
 WAYS = {
     "wanda 50%": {"method": "wanda", "sparsity": 0.5, "pattern": None},
@@ -42,7 +42,7 @@ WAYS = {
 
 
 def environment(folder):
-    """The interpreter of the peer's environment, which is made if it is not there whole."""
+    """The interpreter of the peer's environment, which is created unless it is complete."""
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     wanted = "\n".join(REQUIREMENTS)
     ready = folder / "ready"
@@ -54,14 +54,14 @@ def environment(folder):
 
 
 def run(program, python, job, folder):
-    """Have a program do a job in a fresh process. Returns what the worker measured, and the pruned weights' file."""
+    """Run a program's job in a fresh process. Returns the worker's measurements and the file of pruned weights."""
     name = f"{program}-{job['method']}-{(job['pattern'] or 'row').replace(':', 'of')}"
     job = {**job, "out": str(folder / f"{name}.safetensors")}
     file = folder / f"{name}.job.json"
     file.write_text(json.dumps(job), encoding="utf-8")
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])] if program == "ours" else []
     settings = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"}
-    # The peer writes logs to where it stands: the folder under build/.
+    # The peer writes logs to its working directory: the folder under build/.
     done = subprocess.run([python, WORKER, program, file], cwd=folder, env=settings, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{program} failed at {name}:\n{done.stderr[-3000:]}")
@@ -71,15 +71,15 @@ def run(program, python, job, folder):
 def judge(model, file, tokens, length):
     """The perplexity and the fraction of zeros of pruned weights from a file.
 
-    Raises: RuntimeError: the file has other tensors than the model, or what is not to be pruned has changed.
+    Raises: RuntimeError: the file's tensors are not the model's, or a tensor that must not be pruned has changed.
     """
     weights, before = load_file(file), model.state_dict()
     prunable = {f"{layer.name}.weight" for block in find_blocks(model) for layer in block.layers}
-    for name in (weights.keys() & before.keys()) - prunable:  # such as the embedding, which is the output head too
+    for name in (weights.keys() & before.keys()) - prunable:  # such as the embedding, which is also the output head
         if not torch.equal(weights[name], before[name]):
             raise RuntimeError(
-                f"{file.name} has another {name} than the dense model; only linear layers inside blocks are to be pruned: "
-                "have peer_worker.py except it"
+                f"{file.name}: {name} differs from the dense model's; only linear layers inside blocks may be pruned: "
+                "exclude it in peer_worker.py"
             )
     with restoring(model):
         found = model.load_state_dict(weights, strict=False)
@@ -89,7 +89,7 @@ def judge(model, file, tokens, length):
 
 
 def typical(turns):
-    """Several turns of a program as one dict: medians of its times, the mean perplexity, and beside them each turn's own."""
+    """Combine several turns of a program in one dict: median times, mean perplexity, and each turn's own values."""
     medians = {name: statistics.median(turn[name] for turn in turns) for name in ("seconds", "cpu_seconds")}
     perplexities = [turn["perplexity"] for turn in turns]
     each = {"turns": [turn["seconds"] for turn in turns], "perplexities": perplexities}
@@ -97,13 +97,13 @@ def typical(turns):
 
 
 def compared(rows):
-    """Both programs side by side, a row per way: perplexities, seconds, and their ratios (above 1: ours is ahead).
+    """Both programs side by side, one row per way: perplexities, seconds, and their ratios (above 1: ours is ahead).
 
     Args:
         rows: dicts of way, ours and llmcompressor, each of these two with perplexity, seconds and cpu_seconds.
 
-    Returns: DataFrame. `faster` is the ratio of seconds on the clock; `less work` that of the processor's seconds, which
-        programs that want the same cores do not blur.
+    Returns: DataFrame. `faster` is the ratio of wall time; `less work` is the ratio of CPU time, which other programs
+        on the same cores do not affect.
     """
     table = []
     for row in rows:
@@ -122,17 +122,17 @@ def main(arguments=None):
     parser.add_argument("--model", default="smollm2", help="as for wanda.load")
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--length", type=int, default=512, help="tokens per calibration window")
-    parser.add_argument("--windows", type=int, default=10, help="of the text to judge by")
+    parser.add_argument("--windows", type=int, default=10, help="windows of the evaluation text")
     parser.add_argument("--window-length", type=int, default=1024)
     parser.add_argument(
         "--turns",
         type=int,
         default=3,
-        help="how often each program is run at each way; each time with another draw of windows",
+        help="runs of each program per way, each with another draw of windows",
     )
     parser.add_argument("--only", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY", help=", ".join(WAYS))
-    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "peers", help="for what is passed to and fro")
-    parser.add_argument("--environment", type=Path, help="of the peer (default: environment/ in the folder)")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "peers", help="for the workers' files")
+    parser.add_argument("--environment", type=Path, help="the peer's (default: environment/ in the folder)")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "peers.json")
     options = parser.parse_args(arguments)
 

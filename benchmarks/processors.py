@@ -1,10 +1,11 @@
-"""Other processors on one machine: the main job's rows and the notebooks' claims under other kernels and thread counts.
+"""Emulate other processors: run the main job's rows and the notebooks' claims under other kernels and thread counts.
 
     python -m benchmarks.processors --rows                       # all settings: replicates of the rows
     python -m benchmarks.processors --notebooks 02 03 --settings "avx2, 1 thread"
 
-The rows go to results/main_job.json, with bands; what the notebooks claim is added to results/claims.json. A band covers
-all replicates and as much again on either side, at least MARGIN. Settings of one thread may run side by side.
+The rows go to results/main_job.json, with bands; the values of the notebooks' claims are added to results/claims.json.
+A band is the range of the replicates, extended on either side by its width, at least by MARGIN. Settings with one
+thread may run in parallel.
 """
 
 import argparse
@@ -79,7 +80,7 @@ def merged(recorded, setting, record):
 
 
 def band(values):
-    """(low, high): the range of the values, wider by itself on either side, and by MARGIN at least."""
+    """(low, high): the range of the values, extended on either side by its width, at least by MARGIN."""
     values = list(values)
     low, high = min(values), max(values)
     return round(low - max(high - low, MARGIN * low), 4), round(high + max(high - low, MARGIN * high), 4)

@@ -1,12 +1,12 @@
 """Measure perplexity after pruning, cell by cell, into results/quality.json.
 
-    python -m benchmarks.quality                          # every cell that is not there yet
-    python -m benchmarks.quality --only methods --minutes 5   # of one part; begin no cell after five minutes
+    python -m benchmarks.quality                              # every missing cell
+    python -m benchmarks.quality --only methods --minutes 5   # of one part; start no cell after five minutes
 
-A cell is one way to prune, judged by one text; it is written when it is finished, with the date, the machine, the
-versions, the command, hashes of the data it saw and the fingerprint of its method's numerics. Interrupt at will: finished
-cells are not measured again, unless their setting, their data or their fingerprint has changed. Several processes may
-share a file, each with parts of its own.
+A cell is one way to prune, evaluated on one text; it is written when it is finished, with the date, the machine, the
+versions, the command, hashes of its data and the fingerprint of its method's numerics. Interrupt at any time: a
+finished cell is measured again only if its setting, its data or its fingerprint has changed. Several processes may
+share a file, each with its own parts.
 
 WikiText-2 comes from the hub, or from wikitext-2-raw/wiki.test.raw in $WANDA_DATA or data/local.
 """
@@ -32,12 +32,12 @@ METHODS = ("magnitude", "wanda", "sparsegpt")
 OUT = Path(__file__).resolve().parent.parent / "results" / "quality.json"
 LENGTH = protocol.EVALUATION["length"]  # tokens per window
 TEXTS = {"wikipedia": protocol.EVALUATION["windows"], "wikitext2": None}  # windows of each; None: the whole text
-GROUPS = {"magnitude": "layer", "wanda": "output", "sparsegpt": None}  # by default; SparseGPT has groups of its own
-DECIMALS = 5  # of the losses: more than two machines agree on
+GROUPS = {"magnitude": "layer", "wanda": "output", "sparsegpt": None}  # defaults; SparseGPT has its own groups
+DECIMALS = 5  # of the losses: finer than two machines agree
 
 
 def setting(method, sparsity=None, pattern=None, *, group=None, seed=0, text="wikipedia", model="smollm2"):
-    """What makes a cell the cell it is, in one spelling: what has no say is None, and defaults are written out."""
+    """A cell's setting in canonical form: options without effect are None, and defaults are written out."""
     dense = method == "dense"
     calibration = protocol.CALIBRATION | {"seed": seed}
     return {
@@ -58,7 +58,7 @@ def plan():
     """The cells to measure: dict from the name of a part to its settings. A setting may belong to several parts."""
     half, patterns = {"sparsity": 0.5}, [{"pattern": pattern} for pattern in ("4:8", "2:4")]
     amounts = [half, *patterns]
-    sweep = [{"sparsity": sparsity} for sparsity in (0.5, 0.6, 0.7, 0.4, 0.3, 0.8, 0.2, 0.1)]  # the telling ones first
+    sweep = [{"sparsity": sparsity} for sparsity in (0.5, 0.6, 0.7, 0.4, 0.3, 0.8, 0.2, 0.1)]  # the most telling first
     return {
         "methods": [setting("dense"), *(setting(method, **amount) for amount, method in product(amounts, METHODS))],
         "sweep": [setting(method, **amount) for amount, method in product(sweep, METHODS)],
@@ -78,13 +78,13 @@ def plan():
 
 
 class Bench:
-    """One model, with the texts it is judged by and calibrated on, each read once."""
+    """One model with its evaluation and calibration texts, each read once."""
 
     def __init__(self, model, tokenizer):
         self.model, self.tokenizer, self.texts, self.windows = model, tokenizer, {}, {}
 
     def data(self, cell):
-        """The tokens that a cell sees: dict with evaluation [n] and, where the method looks at data, calibration."""
+        """A cell's tokens: dict with evaluation [n] and, if the method uses data, calibration."""
         if cell["text"] not in self.texts:
             self.texts[cell["text"]] = wanda.eval_tokens(self.tokenizer, cell["text"])
         tokens = self.texts[cell["text"]]
@@ -97,7 +97,7 @@ class Bench:
         return found
 
     def measure(self, cell, data, progress=True):
-        """Prune, judge, restore. Returns a dict of zeros (their fraction), perplexity and losses (mean per window)."""
+        """Prune, evaluate, restore. Returns a dict: zeros (their fraction), perplexity, losses (mean per window)."""
         options = {name: cell[name] for name in ("method", "pattern", "group")}
         zeros = 0.0
         with restoring(self.model):
@@ -117,7 +117,7 @@ def read(path):
 
 
 def write(path, cells):
-    """Write the cells, one a line, all or nothing."""
+    """Write the cells atomically, one per line."""
     lines = ",\n".join(json.dumps(cell) for cell in cells)
     with replacing(path) as partial:
         head = f'"smollm2": {json.dumps(protocol.MODEL)}'
@@ -125,16 +125,16 @@ def write(path, cells):
 
 
 def place(cells, wanted):
-    """Where the cell of a setting is in a list of cells, or None."""
+    """The index of a setting's cell in a list of cells, or None."""
     found = (index for index, cell in enumerate(cells) if all(cell[name] == wanted[name] for name in wanted))
     return next(found, None)
 
 
 def is_current(cell, about):
-    """Whether a cell has seen the data that it would see today, and was measured with today's numerics.
+    """Whether a cell was measured on the current data and with the current numerics.
 
     Args:
-        cell: of the file, or None. about: dict with `data_sha256` and `fingerprint`.
+        cell: from the file, or None. about: dict with the current `data_sha256` and `fingerprint`.
     """
     return (
         cell is not None
@@ -144,11 +144,11 @@ def is_current(cell, about):
 
 
 def run(bench, settings, path, minutes=None, progress=True):
-    """Measure what is missing among the settings, and what is not current. Returns how many are still missing.
+    """Measure the settings that are missing or not current. Returns how many remain.
 
     Args:
         bench: a `Bench`. settings: list of dicts as from `setting`. path: of the JSON file.
-        minutes: begin no cell after so many; None: go on to the end.
+        minutes: start no cell after this many; None: no limit.
     """
     began, cells, missing = time.monotonic(), read(path), []
     for wanted in settings:
@@ -177,14 +177,14 @@ def main(arguments=None):
     parser.add_argument(
         "--only", nargs="+", choices=plan(), default=list(plan()), metavar="PART", help=", ".join(plan())
     )
-    parser.add_argument("--minutes", type=float, help="begin no cell after so many minutes")
+    parser.add_argument("--minutes", type=float, help="start no cell after this many minutes")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args(arguments)
     parts = plan()
     settings = [wanted for part in options.only for wanted in parts[part]]
     distinct = [wanted for index, wanted in enumerate(settings) if wanted not in settings[:index]]
     left = run(Bench(*wanda.load("smollm2")), distinct, options.out, options.minutes)
-    print(f"{len(distinct) - left} of {len(distinct)} cells are measured" + (", run it again to go on" if left else ""))
+    print(f"{len(distinct) - left} of {len(distinct)} cells are measured" + ("; run again to continue" if left else ""))
 
 
 if __name__ == "__main__":

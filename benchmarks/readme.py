@@ -1,4 +1,4 @@
-"""Draw what the README shows: the tables and the figure from results/, the list of notebooks from their first cells.
+"""Generate parts of the README: the tables and the figure from results/, the list of notebooks from their first cells.
 
 `python -m benchmarks.readme` rewrites README.md and docs/sparsity.svg.
 """
@@ -18,11 +18,11 @@ START, END = "<!-- {}: drawn by benchmarks/readme.py -->", "<!-- end of {} -->"
 NAMES = {"magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT"}
 AMOUNTS = ("50%", "4:8", "2:4")
 TEXT = "wikitext2"
-MOST_SHOWN = 0.7  # of the weights removed, in the figure; beyond it there is only ruin
+MOST_SHOWN = 0.7  # highest sparsity in the figure; beyond it every model is ruined
 
 
 def table():
-    """The tables and what is said under them, in Markdown."""
+    """The tables and their notes, in Markdown."""
     record = read("main_job")
     return "\n\n".join(
         [main_job(record), _protocol(record), wikitext2(), beside(read("peers")["rows"]), on_gpu(read("gpu"))]
@@ -30,7 +30,7 @@ def table():
 
 
 def main_job(record):
-    """The rows of `make run`, and what each method takes. record: the content of results/main_job.json."""
+    """The rows of `make run`, and the time of each method. record: the content of results/main_job.json."""
     forwards = {row["run"]: row["forwards"] for row in read("speed")["rows"]}
     rows = {row["row"]: row["perplexity"] for row in record["rows"]}
     lines = [_row("", "50 %", "2:4", "time to prune"), "|---" * 4 + "|"]
@@ -60,7 +60,7 @@ def _protocol(record):
 
 
 def wikitext2():
-    """The table of WikiText-2 and the line under it. A column is there as soon as all its cells are measured."""
+    """The WikiText-2 table and its note. A column appears once all its cells are measured."""
     cells = {(cell["method"], cell["amount"]): cell for cell in quality(text=TEXT, seed=(0, None))}
     amounts = [amount for amount in AMOUNTS if all((method, amount) in cells for method in NAMES)]
     dense = f"{cells['dense', '']['perplexity']:.1f}"
@@ -76,7 +76,7 @@ def wikitext2():
 
 
 def beside(rows):
-    """What the comparison with the peer found, as a sentence. rows: of results/peers.json."""
+    """The comparison with the peer, as a sentence. rows: of results/peers.json."""
     found = []
     for row in rows:
         one, other = row["ours"], row["llmcompressor"]
@@ -94,7 +94,7 @@ def beside(rows):
 
 
 def on_gpu(content):
-    """What pruning took on a GPU, as a sentence. content: of results/gpu.json."""
+    """The times of pruning on a GPU, as a sentence. content: of results/gpu.json."""
     taken = [f"{name} {gpu_results.seconds(content, method):.2g} s" for method, name in NAMES.items()]
     return f"On a GPU: {', '.join(taken)}. {gpu_results.caption(content)} Source: [gpu](results/gpu.json)."
 
@@ -112,7 +112,7 @@ def _explained(cell):
 
 
 def course():
-    """The notebooks in order, with the minutes that a run of each took, as a table in Markdown."""
+    """The notebooks in order, with the minutes of a run, as a Markdown table."""
     home = publish.repository(ROOT)
     lines = ["| | notebook | minutes | |", "|---|---|---|---|"]
     for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
@@ -125,7 +125,7 @@ def course():
 
 
 def figure(path):
-    """Perplexity over sparsity, a line per method, from results/quality.json, as an SVG file."""
+    """Draw perplexity over sparsity, one line per method, from results/quality.json, as an SVG file."""
     drawing, axes = plots.figure(size=(7.0, 3.4))
     cells = quality(text="wikipedia", usual=True, seed=(0, None), pattern=None)
     (dense,) = [cell["perplexity"] for cell in cells if cell["method"] == "dense"]
@@ -141,7 +141,7 @@ def figure(path):
         xlabel="weights removed (%)", ylabel="perplexity (lower is better)", xlim=(8, 79), ylim=(dense / 1.5, None)
     )
     axes.grid(axis="x", visible=False)
-    with rc_context({"svg.hashsalt": "wanda", "svg.fonttype": "none"}):  # the same bytes every time
+    with rc_context({"svg.hashsalt": "wanda", "svg.fonttype": "none"}):  # reproducible bytes
         drawing.savefig(path, metadata={"Date": None})
     pyplot.close(drawing)
 

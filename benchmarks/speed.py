@@ -2,8 +2,9 @@
 
     python -m benchmarks.speed
 
-The dense forward is timed before, between and after the methods, each time on some of the windows, and the median taken,
-since machines drift. Three more runs: a model in bfloat16, and both dtypes from file to file (`prune_checkpoint`).
+Machines drift, so the dense forward pass is timed before, between and after the methods, each time on some of the
+windows, and the median is used. Three more runs: a model in bfloat16, and both dtypes from file to file
+(`prune_checkpoint`).
 """
 
 import argparse
@@ -39,7 +40,7 @@ EXTRA = {  # with weights in bfloat16, and from file to file
 
 
 def extra(model, tokenizer, calibration, dtype, streamed, folder):
-    """Prune a copy of the model by half with Wanda. Returns the report, and the weights."""
+    """Prune a copy of the model to 50 % with Wanda. Returns the report and the pruned model."""
     source = Path(folder) / str(dtype)
     if not source.exists():
         wanda.save(copy.deepcopy(model).to(dtype), tokenizer, source)
@@ -51,7 +52,7 @@ def extra(model, tokenizer, calibration, dtype, streamed, folder):
 
 
 def differing(one, other):
-    """How many tensors of two models are not the same to the bit."""
+    """Count the tensors of two models that are not bit-identical."""
     others = other.state_dict()
     return sum(not torch.equal(tensor, others[name]) for name, tensor in one.state_dict().items())
 
@@ -88,7 +89,7 @@ def main():
     columns = ["forwards", "seconds", "capture", "statistics", "select", "recompute", "read", "write"]
     print(f"\none dense forward pass over {calibration.numel()} tokens: {forward:.1f} s", end=" ")
     print(f"(from {min(forwards):.1f} to {max(forwards):.1f} in this run)")
-    print("time of each method in such passes, and where its seconds go:\n")
+    print("time of each method in dense forward passes, and its seconds per phase:\n")
     print(pandas.DataFrame(rows).set_index("run")[columns].to_string(float_format="{:.2f}".format))
     if options.out:
         about = {"model": options.model, "weights": protocol.weights(options.model)}

@@ -1,9 +1,9 @@
-"""Time 2:4 products against dense ones on a GPU, at the shapes of a 7B model: each matrix by itself, and a whole model.
+"""Time 2:4 products against dense ones on a GPU, at the shapes of a 7B model: single matrices, and a whole model.
 
     python -m benchmarks.speed24 --out results/speed24.json
 
 Weights are random: time and memory depend on the shapes alone. A whole model is timed reading a prompt (prefill) and
-writing one token behind it (decode).
+generating one token after it (decode).
 """
 
 import argparse
@@ -23,7 +23,7 @@ from wanda.tools.provenance import provenance
 from wanda.tools.sparse24 import convert, time_products
 
 GIB = 2**30
-COPIES = 8  # of each shape: so many that they do not stay in a GPU's cache
+COPIES = 8  # of each shape: too many to stay in a GPU's cache
 
 
 def random_24(outputs, width, dtype, device):
@@ -33,14 +33,14 @@ def random_24(outputs, width, dtype, device):
 
 
 def multiply(inputs, weights):
-    """The product of the inputs [tokens, in] with each of some weights [out, in], one after the other."""
+    """Multiply the inputs [tokens, in] by each of the weights [out, in] in turn."""
     for weight in weights:
         linear(inputs, weight)
 
 
 def replayed(call):
-    """What a call starts on a GPU, recorded once as a CUDA graph: a function that starts all of it again, without Python."""
-    call()  # libraries get ready in a first call, which must not be recorded
+    """Record the GPU work of a call as a CUDA graph. Returns a function that replays it without Python."""
+    call()  # warm up: the libraries' initialisation must not be recorded
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -50,10 +50,10 @@ def replayed(call):
 
 @torch.no_grad()
 def time_matrices(shapes, tokens, dtype, device, seconds):
-    """Each shape [out, in] with each number of tokens: seconds for dense and 2:4, and their ratio. A list of rows.
+    """Time each shape [out, in] with each number of tokens. Returns rows: dense and 2:4 seconds, and their ratio.
 
-    Both are called from Python, one product after the other, and on a GPU also replayed from a graph, as engines for
-    inference do: then the time to start a product does not count. The weights take turns, so that none is in the cache.
+    Both are called from Python, one product after the other, and on a GPU also replayed from a graph, as inference
+    engines do, which removes the launch overhead. The weights take turns, so that none is in the cache.
     """
     rows, on_gpu = [], torch.device(device).type == "cuda"
     for outputs, width in shapes:
@@ -78,7 +78,10 @@ def time_matrices(shapes, tokens, dtype, device, seconds):
 
 @torch.no_grad()
 def time_model(shape, batches, context, dtype, device, seconds):
-    """A whole model, dense and converted: prefill of `context` tokens and decode of one more, per batch size. Rows."""
+    """Time a whole model, dense and converted: prefill of `context` tokens and decode of one more, per batch size.
+
+    Returns: list of rows.
+    """
     model = random_model(device, dtype, **shape, context=context + 1)
     wanda.prune(model, method="magnitude", pattern="2:4", progress=False)
     rows = []
@@ -105,7 +108,7 @@ def time_model(shape, batches, context, dtype, device, seconds):
 
 
 def _allocated(device):
-    """GiB in use on a GPU (weights, and what a batch keeps); None on a CPU."""
+    """GiB allocated on a GPU (the weights and a batch's tensors); None on a CPU."""
     return torch.cuda.memory_allocated(device) / GIB if torch.device(device).type == "cuda" else None
 
 
@@ -121,7 +124,7 @@ def main(arguments=None):
     parser.add_argument("--tokens", type=int, nargs="+", default=[1, 8, 64, 512, 4096])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--context", type=int, default=1024)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of repeated calls, for each time measured")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of repeated calls behind each measured time")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     if torch.device(options.device).type == "cuda" and not torch.cuda.is_available():

@@ -1,13 +1,13 @@
-"""What the tests share: small models, data, and how they are spread over workers. Nothing here waits for a network."""
+"""Shared by the tests: small models, data, and the distribution over workers. Nothing here uses the network."""
 
 import os
 from contextlib import contextmanager
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
-os.environ["WANDA_STRICT"] = "1"  # here and in notebook kernels: a claim that does not hold is an error
+os.environ["WANDA_STRICT"] = "1"  # here and in notebook kernels: a claim outside its band is an error
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported
-    os.environ["OMP_NUM_THREADS"] = "1"  # a core for each worker and its notebook kernels
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # tests that set a number of threads do not spin on the others' cores
+    os.environ["OMP_NUM_THREADS"] = "1"  # one core for each worker and its notebook kernels
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # tests that set a thread count do not spin on other workers' cores
 
 import pytest
 import torch
@@ -18,25 +18,25 @@ VOCABULARY = 97
 
 
 def pytest_collection_modifyitems(items):
-    """Long tests start first, so that all workers end together."""
+    """Start long tests first, so that all workers finish together."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Deal tests out to workers by group. (`--dist loadgroup` of pytest-xdist 3.8 has no effect with pytest 9.2.)"""
+    """Distribute tests to workers by group. (`--dist loadgroup` of pytest-xdist 3.8 has no effect with pytest 9.2.)"""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByGroup(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             return group(nodeid)
 
-    config.option.loadscopereorder = False  # keep the order of collection
+    config.option.loadscopereorder = False  # keep the collection order
     return ByGroup(config, log)
 
 
 def group(nodeid):
-    """What one worker takes at once: the run of a notebook, all tests on the real model, or the other tests of a file."""
+    """What one worker gets at once: one run of a notebook, all tests on the real model, or a file's other tests."""
     file, _, name = nodeid.partition("::")
     if name.startswith(("test_it_runs_to_the_end", "test_its_committed_outputs")):
         return nodeid
@@ -44,7 +44,7 @@ def group(nodeid):
 
 
 def tiny(config_class=LlamaConfig, seed=0, **options):
-    """A random model of two or more small blocks, in evaluation mode."""
+    """A random model of small blocks, three by default, in evaluation mode."""
     sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3}
     sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
     torch.manual_seed(seed)
@@ -54,7 +54,7 @@ def tiny(config_class=LlamaConfig, seed=0, **options):
 
 @contextmanager
 def on_cores(number):
-    """For the time of a `with`, compute as on a machine with so many cores, whatever this one has."""
+    """Within a `with`, compute as on a machine with `number` cores, whatever this one has."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -65,8 +65,8 @@ def on_cores(number):
 
 @pytest.fixture(autouse=True)
 def no_fsync(request):
-    """Syncing to the disk protects from power cuts only, and is slow. Tests marked `durability` do it."""
-    with pytest.MonkeyPatch.context() as patch:  # of its own: a test may undo its `monkeypatch`
+    """Replace fsync, which is slow and protects only from power cuts, except in tests marked `durability`."""
+    with pytest.MonkeyPatch.context() as patch:  # a separate patch: a test may undo its `monkeypatch`
         if request.node.get_closest_marker("durability") is None:
             patch.setattr(os, "fsync", lambda descriptor: None)
         yield
@@ -84,7 +84,7 @@ def calibration():
 
 @pytest.fixture(scope="session")
 def smollm2():
-    """The real default model and its tokenizer, loaded once. Tests give the weights back (`restoring`)."""
+    """The real default model and its tokenizer, loaded once. Tests restore the weights (`restoring`)."""
     import wanda
 
     return wanda.load("smollm2")
@@ -92,7 +92,7 @@ def smollm2():
 
 @pytest.fixture(scope="session")
 def four_blocks(tmp_path_factory):
-    """The folder of a random model of four blocks that has the default model's tokenizer; made once for all workers."""
+    """The folder of a random four-block model with the default model's tokenizer; created once for all workers."""
     import wanda
     from wanda.sources.download import replacing
     from wanda.sources.models import prepare

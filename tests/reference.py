@@ -1,4 +1,4 @@
-"""Slow and obvious statements of the published algorithms, in float64, to hold the module against."""
+"""Slow, literal versions of the published algorithms, in float64, as references for the module."""
 
 import torch
 
@@ -6,7 +6,7 @@ from wanda.layers import find_blocks
 
 
 def prune_mask(score, sparsity=0.5, pattern=None, group="output"):
-    """One weight at a time: sort each group by (score, position), mark the first so many."""
+    """One weight at a time: sort each group by (score, position), mark the first ones."""
     outputs, width = score.shape
     places = [(i, j) for i in range(outputs) for j in range(width)]
     if pattern is not None:
@@ -31,11 +31,11 @@ def prune_mask(score, sparsity=0.5, pattern=None, group="output"):
 def sparsegpt(
     weight, hessian, sparsity=0.5, pattern=None, mask=None, block=128, damping=0.01, score=None, group="layer"
 ):
-    """Algorithm 1 of SparseGPT, row by row, with the inverse of the remaining Hessian computed anew for each column.
+    """Algorithm 1 of SparseGPT, row by row, with the inverse of the remaining Hessian recomputed for each column.
 
-    No Cholesky factor: after column j, the inverse is taken of H restricted to the columns right of it, which is what
-    the algorithm's factor stands for. score: function (weight, column) of a single weight, in place of the algorithm's
-    own price; group: which weights of a block it compares.
+    No Cholesky factor: column j uses the inverse of H restricted to the columns from j on, which the algorithm's factor
+    encodes. score: function (weight, column) of a single weight, replacing the algorithm's own score; group: the
+    weights of a block that compete.
     """
     weight, hessian = weight.double().clone(), hessian.double().clone()
     outputs, width = weight.shape
@@ -53,7 +53,7 @@ def sparsegpt(
 
     chosen = torch.zeros(outputs, width, dtype=torch.bool) if mask is None else mask.clone()
     for j in range(width):
-        competitions = []  # pairs of places that compete, and how many of them go
+        competitions = []  # pairs of places that compete, and how many of them are pruned
         if mask is None and pattern is None and j % block == 0:
             stop = min(j + block, width)
             rows = [[(i, k) for k in range(j, stop)] for i in range(outputs)]
@@ -80,7 +80,7 @@ def sparsegpt(
 
 @torch.no_grad()
 def layer_inputs(model, block, calibration):
-    """What the layers of one block read when the whole model runs: dict from name to [tokens, in], float64."""
+    """The inputs of one block's layers in a run of the whole model: dict from name to [tokens, in], float64."""
     seen = {layer.name: [] for layer in block.layers}
 
     def keep(name):
@@ -95,7 +95,7 @@ def layer_inputs(model, block, calibration):
 
 @torch.no_grad()
 def walk(model, calibration, prune_layer):
-    """Block after block: run the whole model as pruned so far, look at what the block's layers read, prune them."""
+    """Block by block: run the whole model as pruned so far, record the inputs of the block's layers, prune them."""
     for block in find_blocks(model):
         inputs = layer_inputs(model, block, calibration)
         for layer in block.layers:

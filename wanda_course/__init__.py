@@ -1,4 +1,4 @@
-"""What only the course needs: exercises, claims, figures, recorded results, the leaderboard, `make run`, running notebooks."""
+"""The course's own code: exercises, claims, figures, recorded results, leaderboard, `make run`, running notebooks."""
 
 from pathlib import Path
 

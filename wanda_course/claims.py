@@ -1,4 +1,4 @@
-"""Claims: what a notebook says of its measurements, compared with the reader's own run without ever stopping it.
+"""Claims: a notebook's statements about its measurements, compared with the reader's run without stopping it.
 
 An `assert` is for what holds on every machine: shapes, counts, formulas. A measured value depends on the processor, so
 the notebook claims it with a band:
@@ -7,8 +7,8 @@ the notebook claims it with a band:
     claim("06.3", ratio, 1.8, 2.4, "SparseGPT beats Wanda at 2:4")
     claim.summary()  # at the end
 
-Bands cover replicates measured under several kernels and thread counts (`benchmarks/processors.py`); these, the value
-that the committed notebook shows and the parameters it was run with are kept in results/claims.json.
+Bands cover replicates measured under several kernels and thread counts (`benchmarks/processors.py`). The replicates,
+the value that the committed notebook shows and the parameters of its run are recorded in results/claims.json.
 """
 
 import json
@@ -17,7 +17,7 @@ import os
 
 from . import results
 
-RECORD = "WANDA_CLAIMS"  # environment variable: file to which each claim is appended as a line of JSON
+RECORD = "WANDA_CLAIMS"  # environment variable: the file to which each claim is appended as a line of JSON
 
 
 class ClaimError(AssertionError):
@@ -25,11 +25,11 @@ class ClaimError(AssertionError):
 
 
 def under(notebook, namespace):
-    """A function `claim(key, value, low, high, text)` for one notebook, see `Claims`.
+    """Return the function `claim(key, value, low, high, text)` for one notebook; see `Claims`.
 
     Args:
         notebook: its number, such as "06".
-        namespace: dict with its parameters, `globals()` there.
+        namespace: dict with its parameters: the notebook's `globals()`.
     """
     recorded = results.load("claims") if results.file("claims").exists() else {}
     return Claims(notebook, namespace, recorded.get(notebook, {}))
@@ -40,7 +40,7 @@ class Claims:
 
     Args:
         notebook, namespace: as for `under`.
-        recorded: what results/claims.json holds of this notebook: "parameters" and "claims". Values measured with other
+        recorded: this notebook's part of results/claims.json: "parameters" and "claims". Values measured with other
             parameters are shown but not compared.
     """
 
@@ -55,16 +55,16 @@ class Claims:
         """Compare a value with the band from `low` to `high` (None: open on that side) and print one line.
 
         Args:
-            key: the notebook's number and a name of this claim, such as "06.3"; each is used once.
+            key: the notebook's number and the claim's name, such as "06.3"; unique.
             value: a number.
-            text: what the claim says, as a sentence without a full stop.
+            text: the claim, as a sentence without a full stop.
 
         Raises:
-            ValueError: a key that is not new or not this notebook's.
+            ValueError: the key is not new or not this notebook's.
             ClaimError: the value is outside the band, under WANDA_STRICT=1 and the committed parameters.
         """
         if not key.startswith(f"{self.notebook}.") or key in self.held or key in self.differing:
-            raise ValueError(f"claim {key!r}: a new key that starts with '{self.notebook}.' is needed")
+            raise ValueError(f"claim {key!r}: the key must be new and start with '{self.notebook}.'")
         value = float(value)
         holds = (low is None or low <= value) and (high is None or value <= high) and not math.isnan(value)
         (self.held if holds else self.differing).append(key)
@@ -84,7 +84,7 @@ class Claims:
         print(f"{key}  differs here: {message}; the text describes theirs: {text}")
 
     def summary(self):
-        """Print how many claims came out as in the text, and which did not."""
+        """Print how many claims agree with the text, and which differ."""
         total = len(self.held) + len(self.differing)
         if not self.compares:
             reason = f"{', '.join(self.changed)} differ from the text's" if self.changed else "nothing is recorded"

@@ -1,4 +1,4 @@
-"""What a notebook runs on, in a line or two; and quiet libraries."""
+"""Print what a notebook runs on, and silence the libraries."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ from huggingface_hub.utils import disable_progress_bars
 
 
 def prepare():
-    """Silence what the libraries print about themselves, and say what this notebook runs on."""
+    """Silence the libraries' own messages, and print what this notebook runs on."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     disable_progress_bars()

@@ -1,7 +1,7 @@
 """Run notebooks with papermill under a profile: `python -m wanda_course.execute 06 --profile ci --out build/06.ipynb`.
 
-A profile is a file notebooks/profiles/NAME.yaml: for each notebook, the parameters that differ from its own. What a
-notebook holds by itself is the `cpu` profile. A parameter the notebook does not have is an error.
+A profile is a file notebooks/profiles/NAME.yaml: for each notebook, the parameters that differ from its own. The
+`cpu` profile is a notebook's own parameters. A parameter that the notebook does not have is an error.
 """
 
 import argparse
@@ -28,14 +28,14 @@ NOTEBOOKS = (CHECKOUT or Path()) / "notebooks"
 
 
 def parameters(notebook, profile, **others):
-    """The parameters of a notebook under a profile, with others on top.
+    """The parameters of a notebook under a profile, overridden by `others`.
 
     Raises: ValueError for a profile that does not exist or a parameter that the notebook does not have.
     """
     file = NOTEBOOKS / "profiles" / f"{profile}.yaml"
     if not file.is_file():
         raise ValueError(
-            f"there is no profile {profile!r}; there are {', '.join(sorted(p.stem for p in file.parent.iterdir()))}"
+            f"no profile {profile!r}; the profiles are {', '.join(sorted(p.stem for p in file.parent.iterdir()))}"
         )
     chosen = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get(notebook.stem) or {}
     chosen = {**chosen, **others}
@@ -47,7 +47,7 @@ def parameters(notebook, profile, **others):
 
 
 def given(items, notebook):
-    """Parameters from NAME=VALUE: YAML, except that what the notebook holds as text stays text ("2:4" is a number to YAML).
+    """Parse NAME=VALUE items as YAML; what the notebook holds as a string stays one ("2:4" is a number in YAML).
 
     Raises: ValueError for an item without an equals sign.
     """
@@ -61,7 +61,7 @@ def given(items, notebook):
 
 
 def execute(notebook, out, profile="cpu", **others):
-    """Run a notebook from its own folder with a profile's parameters, and write the result to `out`. Prints as it goes."""
+    """Run a notebook in its own folder with a profile's parameters; write the result to `out`. Prints as it goes."""
     chosen = parameters(notebook, profile, **others)
     out.parent.mkdir(parents=True, exist_ok=True)
     papermill.execute_notebook(
@@ -70,11 +70,11 @@ def execute(notebook, out, profile="cpu", **others):
 
 
 def executed(notebook, strict, environment=None):
-    """Run a notebook as it is from a fresh kernel.
+    """Run a notebook unchanged in a fresh kernel.
 
     Args:
-        strict: whether a claim that does not hold ends the run.
-        environment: dict of environment variables for its kernel, besides those of this process.
+        strict: whether a claim outside its band ends the run.
+        environment: dict of environment variables for its kernel, in addition to this process's.
 
     Returns: (content, seconds, claims): the notebook with its outputs, and its claims as `replicates.keep` takes them.
     """
@@ -84,7 +84,7 @@ def executed(notebook, strict, environment=None):
         timeout=3600,
         kernel_name="python3",
         resources={"metadata": {"path": notebook.parent}},
-        coalesce_streams=True,  # one output for all that a cell prints, whenever it printed it
+        coalesce_streams=True,  # one output for everything that a cell prints
     )
     with tempfile.TemporaryDirectory() as folder:
         lines = Path(folder) / "claims.jsonl"
@@ -97,7 +97,7 @@ def executed(notebook, strict, environment=None):
 
 
 def execute_in_place(notebook, strict=True):
-    """Run a notebook from a fresh kernel; keep the outputs, and what the run took, in it: what is committed.
+    """Run a notebook in a fresh kernel, and save its outputs, time and memory in it, to be committed.
 
     Its claims go to results/claims.json.
     """
@@ -105,29 +105,29 @@ def execute_in_place(notebook, strict=True):
     content, seconds, lines = executed(notebook, strict)
     replicates.keep(notebook, lines)
     for cell in content.cells:
-        cell.metadata.pop("execution", None)  # the times of execution would differ with every run
+        cell.metadata.pop("execution", None)  # execution times differ with every run
     content.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
-    if sys.platform != "win32":  # which does not tell what a child took
+    if sys.platform != "win32":  # Windows does not report a child's usage
         first, line = content.cells[0], f"<!-- measured -->\n{_measured(seconds)}"
         first.source = re.sub(r"<!-- measured -->.*(\nMeasured .*)?", line, first.source)
     nbformat.write(content, notebook)
 
 
 def _measured(seconds):
-    """The line that says what a run took. The kernel must be the only child this process has had.
+    """The line with a run's time and memory. The kernel must be the only child this process has had.
 
-    Held to one core, a run takes its processor's time; the rest of the seconds went to other programs on that core.
+    On one core the line gives CPU time: the rest of the seconds went to other programs on that core.
     """
     import resource
 
-    units = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+    units = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     memory = used.ru_maxrss * units / 2**30
     wheels = {source["wheel"]["requirement"]: source["wheel"]["bytes"] for source in sources().values()}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # those it may use
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # usable ones
     minutes = (used.ru_utime + used.ru_stime if cores == 1 else seconds) / 60
     return (
         f"Measured on {cores} core{'s' * (cores > 1)} without a GPU: {minutes:.1f} minutes, {memory:.1f} GiB of memory; "
@@ -140,24 +140,24 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("notebook", help="the number of a notebook, such as 06, or 'all'")
     parser.add_argument("--profile", default="cpu")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one more parameter")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")
     parser.add_argument("--out", type=Path, help="file for the executed notebook (default: build/NAME.ipynb)")
     parser.add_argument(
-        "--in-place", action="store_true", help="keep the outputs in the notebook itself, its claims hold"
+        "--in-place", action="store_true", help="save the outputs in the notebook itself; its claims must hold"
     )
-    parser.add_argument("--lenient", action="store_true", help="in place, go on where a claim does not hold")
+    parser.add_argument("--lenient", action="store_true", help="in place, continue past a claim that does not hold")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # papermill logs what the cells print
     logging.getLogger("papermill").addFilter(
         lambda record: " Cell " not in record.getMessage()
-    )  # but not its own steps
+    )  # but hide its own steps
     pattern = "*.ipynb" if options.notebook == "all" else f"{options.notebook}_*.ipynb"
     notebooks = sorted(NOTEBOOKS.glob(pattern))
     if not notebooks:
-        parser.error(f"there is no notebook {options.notebook!r} in {NOTEBOOKS}")
+        parser.error(f"no notebook {options.notebook!r} in {NOTEBOOKS}")
     for notebook in notebooks:
         print(notebook.name, flush=True)
-        if options.in_place and len(notebooks) > 1:  # a process each, so that the memory measured is one notebook's
+        if options.in_place and len(notebooks) > 1:  # one process each: the memory measured is one notebook's
             number = notebook.stem.partition("_")[0]
             command = [sys.executable, "-m", "wanda_course.execute", number, "--in-place"]
             subprocess.run([*command, *["--lenient"] * options.lenient], check=True)

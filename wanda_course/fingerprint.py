@@ -1,8 +1,7 @@
 """A fingerprint of the numerics: what each method computes on small fixed problems, as a few numbers.
 
-A measured cell carries the fingerprint of its method. It is of behaviour, not of files: moving code changes nothing, and
-changing what is computed makes every cell measured before stale. Kernels and thread counts do not show within the
-tolerances here.
+A measured cell carries the fingerprint of its method. It depends on behaviour, not on files: moving code does not
+change it; changing what is computed makes every earlier cell stale. Kernels and thread counts stay within tolerance.
 
     python -m wanda_course.fingerprint
 """
@@ -27,8 +26,8 @@ METHODS = ("magnitude", "wanda", "sparsegpt")
 def of(method):
     """The fingerprint of a method ("dense": of perplexity alone). Returns a dict of dicts of numbers, ready for JSON.
 
-    "layer": from the weights that the method leaves of one layer with badly conditioned inputs, at 50 % and 2:4, where
-    float32 and float64 already differ; "walk": from the errors that `prune` reports for a model of two blocks.
+    "layer": from the weights of one layer with ill-conditioned inputs, pruned at 50 % and 2:4, where float32 and
+    float64 already differ; "walk": from the errors that `prune` reports for a model of two blocks.
     """
     found = {"perplexity": {"perplexity": _perplexity()}}
     return found if method == "dense" else found | {method: dict(_method(method))}
@@ -95,7 +94,7 @@ def _model():
 
 
 def _integers(most, generator, *shape):
-    """Random integers from -most to most as float64: the same on every processor, where normal draws are not."""
+    """Random integers from -most to most as float64: the same on every processor, unlike normal draws."""
     return torch.randint(-most, most + 1, shape, generator=generator).double()
 
 

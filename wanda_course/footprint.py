@@ -1,10 +1,9 @@
-"""The memory that a pruning run takes at its peak, measured in a process of its own.
+"""The peak memory of a pruning run, measured in its own process.
 
     python -m wanda_course.footprint stream FOLDER 16 256
 
-In a notebook's own process there would be nothing to see: what other cells have loaded is in memory already. The new
-process prunes a small random model first, so that what the libraries take once and for all (code, thread pools) is not
-charged to the run.
+A notebook's own process would hide the peak: its other cells have already filled the memory. The new process first
+prunes a small random model, so that the libraries' one-off memory (code, thread pools) is not counted.
 """
 
 import subprocess
@@ -22,16 +21,16 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def peak(way, folder, samples, length):
-    """Bytes that pruning a checkpoint by half with Wanda takes at its peak, over what the libraries take.
+    """Peak bytes of pruning a checkpoint to 50 % with Wanda, beyond the libraries' memory.
 
     Args:
         way: "whole": load, `prune`, save. "stream": `prune_checkpoint`.
-        folder: with the checkpoint, as safetensors.
-        samples, length: of the calibration windows, which are random tokens: what they say makes no difference here.
+        folder: holds the checkpoint, as safetensors.
+        samples, length: of the calibration windows, which are random tokens: memory does not depend on the text.
 
-    Returns: int; None on a system that does not tell (only Linux does).
+    Returns: int; None except on Linux, the only system that reports it.
 
-    Raises: ValueError: an unknown way. RuntimeError: the run failed, with what it said last.
+    Raises: ValueError: an unknown way. RuntimeError: the run failed, with its last line of stderr.
     """
     if way not in WAYS:
         raise ValueError(f"way must be one of {', '.join(map(repr, WAYS))}; got {way!r}")
@@ -47,7 +46,7 @@ def peak(way, folder, samples, length):
 
 
 def main(way, folder, samples, length, threads=1):
-    """What happens in the process of its own. Returns the bytes."""
+    """Run in the measured process. Returns the bytes."""
     from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
     torch.set_num_threads(int(threads))
@@ -59,7 +58,7 @@ def main(way, folder, samples, length, threads=1):
         sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
         LlamaForCausalLM(LlamaConfig(vocab_size=256, **sizes)).save_pretrained(small)
         _prune(way, small, rehearsal, calibration[:2, :32] % 256)
-        CLEAR.write_text("5")  # the peak is counted from here
+        CLEAR.write_text("5")  # reset the peak
         before = _memory("VmRSS")
         _prune(way, folder, target, calibration)
         return _memory("VmHWM") - before
@@ -77,7 +76,7 @@ def _prune(way, folder, target, calibration):
 
 
 def _memory(field):
-    """A line of what the system says of this process, in bytes."""
+    """A field of /proc/self/status, in bytes."""
     (line,) = [line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:")]
     return int(line.split()[1]) * 1024
 

@@ -1,4 +1,4 @@
-"""What a GPU has measured, from results/gpu.json, where `benchmarks/gpu.py` has been run on one."""
+"""GPU measurements from results/gpu.json, written by `benchmarks/gpu.py`."""
 
 import pandas
 
@@ -9,15 +9,15 @@ PHASES = ("read", "capture", "statistics", "select", "recompute", "write")  # in
 
 
 def record():
-    """The content of results/gpu.json, a dict; None where there is no such file, and nothing has been measured."""
+    """The content of results/gpu.json, a dict; None if there is no such file."""
     return results.read("gpu") if results.file("gpu").is_file() else None
 
 
 def caption(content):
-    """A sentence that says what was measured, and on what. Raises: ValueError if it was not measured on a GPU."""
+    """A sentence that says what was measured, on which GPU. Raises: ValueError if it was not measured on a GPU."""
     machine, model = content["machine"], content["model"]
     if not machine["gpu"]:
-        raise ValueError(f"results/gpu.json was measured on {machine['processor']}, which is no GPU; measure it again")
+        raise ValueError(f"results/gpu.json was measured on {machine['processor']}, not on a GPU; measure it again")
     shape = f"{model['blocks']} blocks of width {model['hidden']} and {model['intermediate']}"
     return (
         f"Measured on one {machine['gpu']}, {content['date']}: {model['weights']} weights in {model['dtype']}, {shape}; "
@@ -26,7 +26,7 @@ def caption(content):
 
 
 def table(content):
-    """The runs, a row each: pandas DataFrame with seconds, peak memory of the GPU in GiB, and seconds per phase."""
+    """The runs, one per row: pandas DataFrame with seconds, peak memory of the GPU in GiB, and seconds per phase."""
     frame = pandas.DataFrame(content["rows"]).rename(columns=COLUMNS)
     phases = [phase for phase in PHASES if phase in frame]
     return frame.set_index("run")[["seconds", "peak memory (GiB)", *phases]].astype(float).round(1)
@@ -38,6 +38,6 @@ def seconds(content, run):
 
 
 def agreement(content):
-    """For each method, which part of a small model's masks comes out on a GPU as it does on a CPU. Dict of floats,
-    empty where the benchmark did not come that far."""
+    """For each method, the fraction of a small model's mask entries on which a GPU and a CPU agree. Dict of floats,
+    empty if the benchmark did not get that far."""
     return {method: others["cpu"] for method, others in content.get("agreement", {}).items()}

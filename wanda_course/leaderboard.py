@@ -1,8 +1,8 @@
 """The judge of a leaderboard of pruning metrics: the same model, calibration windows, texts and sparsity for all.
 
-A metric is what `wanda.prune` takes for `method`. One that needs more than a weight and a norm comes as a function
-`prepare(model, calibration)` that returns options for `wanda.prune`: it is called once per set of calibration windows.
-What `judge` returns is an entry; `standings` compares, tabulates and keeps entries.
+A metric is anything that `wanda.prune` takes for `method`. A metric that needs more than a weight and a norm is given
+as a function `prepare(model, calibration)` that returns options for `wanda.prune`; it is called once per set of
+calibration windows. `judge` returns an entry; `standings` compares, tabulates and stores entries.
 """
 
 import inspect
@@ -19,20 +19,20 @@ from wanda.tools.provenance import provenance
 from . import leaks
 
 CHOICES = {"method", "sparsity", "group"}  # what a metric may choose
-TOLERANCE = 1e-3  # of the sparsity: rounding in each row makes it a little more or less
+TOLERANCE = 1e-3  # of the sparsity, which rounding in each row shifts slightly
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What is held fixed. Only entries under equal rules are ever compared.
+    """The fixed conditions. Only entries under equal rules are compared.
 
     Attributes:
         model: as for `wanda.load`.
-        sparsity: of all prunable weights together; how it is shared out over the layers is open.
+        sparsity: of all prunable weights together; its distribution over the layers is free.
         calibration, samples, length: source, number and tokens of the calibration windows.
         sets: how many sets of such windows; their seeds are 0, 1, 2 and so on.
-        evaluation, windows, window: source, number and tokens of the windows judged by. The open text is the first
-            `windows` of them, the held-out text as many that follow.
+        evaluation, windows, window: source, number and tokens of the evaluation windows. The open text is the first
+            `windows` of them, the held-out text the next `windows`.
     """
 
     model: str = "smollm2"
@@ -48,7 +48,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Bench:
-    """Everything that `Rules` speak of, loaded.
+    """What `Rules` name, loaded.
 
     Attributes:
         calibrations: one LongTensor [samples, length] per set.
@@ -65,9 +65,9 @@ class Bench:
 
 
 def set_up(rules):
-    """Load what the rules speak of. Returns a `Bench`.
+    """Load what the rules name. Returns a `Bench`.
 
-    Raises: ValueError: the evaluation text is too short for two texts of the size asked for.
+    Raises: ValueError: the evaluation text is too short for two texts of the required size.
     """
     model, tokenizer = load(rules.model)
     calibrations = [
@@ -86,13 +86,13 @@ def set_up(rules):
 def judge(name, bench, method=None, *, prepare=None):
     """Prune the bench's model with a metric, once per set of calibration windows, and measure it on both texts.
 
-    A metric only chooses: what counts of the pruned model is where its zeros are, and the dense weights stay elsewhere.
+    A metric only chooses masks: only the pruned model's zeros count, and all other weights keep their dense values.
 
     Args:
-        name: of the entry.
-        bench: a `Bench`. Its model is dense again afterwards, whatever the metric did to it.
+        name: the entry's.
+        bench: a `Bench`. Its model is restored afterwards, whatever the metric did to it.
         method: as for `wanda.prune`: a method's name, or function (weight [out, in], input_norm [in]) -> score [out, in].
-        prepare: instead of `method`, function (model, calibration) -> dict of "method" and, if wanted, "group" and
+        prepare: instead of `method`, function (model, calibration) -> dict of "method" and, optionally, "group" and
             "sparsity" (per layer).
 
     Returns: the entry, a dict ready for JSON: name, rules, dense (perplexities), sparsity [sets], perplexity (dict text ->
@@ -103,7 +103,7 @@ def judge(name, bench, method=None, *, prepare=None):
             sparsity. TypeError: neither or both of `method` and `prepare` given.
     """
     if (method is None) == (prepare is None):
-        raise TypeError("give either method or prepare(model, calibration), not both and not neither")
+        raise TypeError("give either method or prepare(model, calibration), not both")
     _refuse_leaks(name, method or prepare, bench)
     entry = {"name": name, "rules": asdict(bench.rules), "dense": bench.dense, "sparsity": []}
     entry["perplexity"] = {text: [] for text in bench.texts}
@@ -113,7 +113,7 @@ def judge(name, bench, method=None, *, prepare=None):
         entry["sparsity"].append(sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks))
         if abs(entry["sparsity"][-1] - bench.rules.sparsity) > TOLERANCE:
             got, wanted = f"{entry['sparsity'][-1]:.2%}", f"{bench.rules.sparsity:.2%}"
-            raise ValueError(f"{name!r} removes {got} of the weights; the rules say {wanted}")
+            raise ValueError(f"{name!r} prunes {got} of the weights; the rules require {wanted}")
         with restoring(bench.model):
             for layer, mask in zip(_layers(bench.model), masks, strict=True):
                 layer.replace(layer.weight.masked_fill(mask, 0))
@@ -125,7 +125,7 @@ def judge(name, bench, method=None, *, prepare=None):
 
 
 def _choose(name, bench, calibration, prepare):
-    """What a metric removes: bool [out, in] per layer. The model is afterwards what it was before."""
+    """The metric's masks: bool [out, in] per layer. The model is restored afterwards."""
     dense = {key: value.clone() for key, value in bench.model.state_dict().items()}
     try:
         options = {"sparsity": bench.rules.sparsity, **prepare(bench.model, calibration)}
@@ -143,7 +143,7 @@ def _layers(model):
 
 
 def _refuse_leaks(name, metric, bench):
-    """Refuse a metric that can reach one of the texts it is judged by."""
+    """Raise if a metric can reach one of the texts it is judged on."""
     texts = list(bench.texts.values())
     if not isinstance(metric, str):
         findings = leaks.find(metric, texts, [bench.tokenizer.decode(text.tolist()) for text in texts])
@@ -152,7 +152,7 @@ def _refuse_leaks(name, metric, bench):
 
 
 def _source(metric):
-    """The source code of a function, of what is in a partial, or of the class of a callable object."""
+    """The source code of a function, of a partial's function, or of a callable object's class."""
     while hasattr(metric, "func"):
         metric = metric.func
     return inspect.getsource(metric if inspect.isroutine(metric) else type(metric))

@@ -1,9 +1,9 @@
-"""What a metric can reach that it must not know: the text it is judged by. A search through Python objects, no proof.
+"""Search the Python objects that a metric can reach for the text it is judged on. A search, not a proof.
 
-A function carries more than its arguments: the variables of the function around it, its defaults, the globals that it
-names, and whatever all these hold. `find` follows them, and reports pieces of the evaluation text and the function that
-loads it. It does not find what was computed from the text elsewhere (a gradient or a mask looks like any other tensor),
-a text in another order or encoding, a file read by the function, or what lies in a module that the function names.
+A function carries more than its arguments: the variables of its enclosing function, its defaults, the globals that it
+names, and everything these hold. `find` follows them, and reports pieces of the evaluation text and the function that
+loads it. It misses what was computed from the text elsewhere (a gradient or a mask looks like any other tensor), a
+reordered or re-encoded text, a file that the function reads, and the contents of a module that the function names.
 """
 
 import inspect
@@ -15,7 +15,7 @@ import torch
 
 from wanda.sources.text import eval_tokens
 
-RUN = 32  # consecutive token ids; two different documents hardly share as many
+RUN = 32  # consecutive token ids; different documents rarely share this many
 PASSAGE = 100  # characters
 LIBRARIES = {
     "torch",
@@ -38,17 +38,17 @@ CARRIERS = (
 
 
 def find(function, texts, strings=()):
-    """Follow everything a function holds or names, and look for the evaluation texts in it.
+    """Search everything that a function holds or names for the evaluation texts.
 
     Args:
-        function: what is to be judged: a function, method, partial or callable object.
-        texts: the evaluation texts, each a LongTensor [n]. They are cut into pieces of `RUN` ids, and each piece is looked
-            for; so whoever holds 2 * RUN - 1 consecutive ids is found for certain.
-        strings: the same as strings, if strings are to be searched as well, in pieces of `PASSAGE` characters.
+        function: the metric: a function, method, partial or callable object.
+        texts: the evaluation texts, each a LongTensor [n]. They are cut into pieces of `RUN` ids, and each piece is
+            searched for, so 2 * RUN - 1 consecutive ids are always found.
+        strings: the same texts as strings, to search strings as well, in pieces of `PASSAGE` characters.
 
     Returns: list of sentences, one per finding; empty if nothing was found.
 
-    Raises: TypeError: not callable. ValueError: a text is too short to be told from others.
+    Raises: TypeError: not callable. ValueError: a text is too short to be recognised.
     """
     if not callable(function):
         raise TypeError(f"a metric must be callable, got {type(function).__name__}")
@@ -69,12 +69,12 @@ def find(function, texts, strings=()):
 
 
 def _pieces(sequence, size):
-    """A sequence cut into pieces of one size; what is left at the end is dropped."""
+    """Cut a sequence into pieces of one size, and drop the remainder."""
     return [sequence[start : start + size] for start in range(0, len(sequence) - size + 1, size)]
 
 
 def _ids(thing):
-    """Whatever may be token ids, as one row of int64; None if it cannot be. Ids kept as floats are still ids."""
+    """Anything that may be token ids, as one row of int64; else None. Ids stored as floats count."""
     if isinstance(thing, torch.Tensor):
         thing = thing.detach().cpu()
         thing = (thing.float() if thing.is_floating_point() else thing).numpy()
@@ -85,7 +85,7 @@ def _ids(thing):
     row = thing.reshape(-1)
     if (
         row.dtype.kind not in "iuf" or not _are_whole(row[:1000]) or not _are_whole(row)
-    ):  # the first look is a quick one
+    ):  # check a prefix first: it is quick
         return None
     return row.astype(np.int64)
 
@@ -95,18 +95,18 @@ def _are_whole(row):
 
 
 def _reachable(function):
-    """Every object that can be reached from a function, with the way to it in words. Each once."""
+    """Every object reachable from a function, once, with its path in words."""
     seen, waiting = {}, [(function, getattr(function, "__name__", type(function).__name__))]
     while waiting:
         thing, path = waiting.pop()
         if id(thing) not in seen:
-            seen[id(thing)] = thing  # kept alive, so that its id stays its own
+            seen[id(thing)] = thing  # keep it alive: a freed object's id may be reused
             yield thing, path
             waiting += [(part, f"{path} → {name}") for name, part in _parts(thing)]
 
 
 def _parts(thing):
-    """(name, object) of what an object leads to. Modules, and the functions and classes of libraries, are not entered."""
+    """(name, object) for each object that an object refers to. Skips modules, and libraries' functions and classes."""
     if _is_own_function(thing):
         yield from zip(
             thing.__code__.co_freevars, (cell.cell_contents for cell in thing.__closure__ or ()), strict=True
@@ -137,6 +137,6 @@ def _of_a_library(thing):
 
 
 def _names(code):
-    """All names that a piece of code uses, functions and comprehensions inside it included."""
+    """All names that a piece of code uses, including in its inner functions and comprehensions."""
     inner = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
     return set(code.co_names).union(*map(_names, inner))

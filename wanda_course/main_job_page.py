@@ -22,7 +22,7 @@ dt {{ font-weight: 600; margin-top: .6rem; }}
 img {{ max-width: 100%; height: auto; }}
 </style></head><body>
 <h1>Three ways to prune a language model</h1>
-<p>{model}. Half of the weights in its blocks are removed, in any place (50&nbsp;%) or two of every four (2:4). No weight
+<p>{model}. Half of the weights in its blocks are pruned, anywhere (50&nbsp;%) or two of every four (2:4). No weight
 is trained.</p>
 <p><img src="data:image/png;base64,{picture}" alt="{alt}"></p>
 <table>
@@ -30,7 +30,7 @@ is trained.</p>
 <tbody>
 {rows}
 </tbody></table>
-<p>Perplexity on {evaluation}; lower is better. Calibration: {calibration}. A forward pass is one of the dense model over
+<p>Perplexity on {evaluation}; lower is better. Calibration: {calibration}. A forward pass is the dense model's over
 the calibration windows: {forward:.1f}&nbsp;s here. The whole job took {forwards:.1f} of them, on {processor},
 {threads} threads, torch {torch}, {date}. Everything is in benchmark.json.</p>
 <h2>“{prompt} …”</h2>
@@ -38,8 +38,8 @@ the calibration windows: {forward:.1f}&nbsp;s here. The whole job took {forwards
 {texts}
 </dl>
 <h2>What it is good for</h2>
-<p>What remains is the pruned weights as zeros in a dense file: no smaller and no faster by itself. The 4-bit file that this
-model comes from is smaller than any half-pruned 16-bit model, and better. The course says what pruning is for.</p>
+<p>The pruned weights are zeros in a dense file, which by itself is neither smaller nor faster. The 4-bit file that this
+model comes from is smaller and better than any half-pruned 16-bit model. The course explains what pruning is for.</p>
 </body></html>
 """
 
@@ -73,7 +73,7 @@ def draw(record, folder):
 
 
 def figure(rows, path):
-    """Perplexity as dots on a log axis, a column per amount. Writes a PNG and returns its alt text."""
+    """Draw perplexity as dots on a log axis, one column per amount. Writes a PNG and returns its alt text."""
     dense, pruned = rows[0]["perplexity"], rows[1:]
     amounts = list(dict.fromkeys(row["pattern"] or "50 %" for row in pruned))
     drawing, axes = plots.figure(size=(6.4, 3.8))
@@ -105,6 +105,6 @@ def figure(rows, path):
 
 
 def _name(row):
-    """A row's name for people, such as "Wanda 50 %"."""
+    """A row's display name, such as "Wanda 50 %"."""
     amount = "" if row["method"] == "dense" else f" {row['pattern'] or '50 %'}"
     return plots.LABELS[row["method"]] + amount

@@ -1,4 +1,4 @@
-"""One look for every figure: colours that stay apart for colour-blind readers, axes with units, alt text."""
+"""One style for every figure: colours that colour-blind readers can distinguish, axes with units, alt text."""
 
 import io
 from pathlib import Path
@@ -9,7 +9,7 @@ import PIL.Image
 from IPython.display import Image, display
 from matplotlib import pyplot
 
-# Okabe and Ito's palette, told apart with every kind of colour blindness. A method keeps its colour in all notebooks.
+# Okabe and Ito's palette, distinguishable with any kind of colour blindness. A method has one colour in all notebooks.
 COLORS = {"dense": "#000000", "magnitude": "#D55E00", "wanda": "#0072B2", "sparsegpt": "#009E73"}
 ACCENT, OTHER, MUTED = "#CC79A7", "#E69F00", "#8C8C8C"
 LABELS = {"dense": "dense", "magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT"}
@@ -39,21 +39,21 @@ def figure(rows=1, columns=1, size=None, **options):
 
 
 def show(drawing, alt, file=None):
-    """Display a figure with a text for those who cannot see it, and close it.
+    """Display a figure with its alt text, and close it.
 
     Args:
         drawing: a matplotlib figure.
         alt: what it shows, in a sentence or two: the kind of plot, the axes, the finding.
         file: path of a PNG to write as well.
 
-    Raises: ValueError if there is no alt text worth the name.
+    Raises: ValueError if the alt text has fewer than 30 characters.
     """
     if len(alt) < 30:
         raise ValueError(f"the alt text must say what the figure shows; got {alt!r}")
     full, buffer = io.BytesIO(), io.BytesIO()
     drawing.savefig(full, format="png", dpi=110)
     pyplot.close(drawing)
-    # 256 colours are plenty for a drawing, and make the file, which goes into the notebook, three times smaller.
+    # 256 colours are enough for a drawing, and make the file in the notebook three times smaller.
     # "Max coverage" keeps rare colours, such as the upper end of a colour bar.
     options = {"method": PIL.Image.Quantize.MAXCOVERAGE, "dither": PIL.Image.Dither.NONE}
     PIL.Image.open(full).convert("RGB").quantize(256, **options).save(buffer, "png", optimize=True)
@@ -63,14 +63,14 @@ def show(drawing, alt, file=None):
 
 
 def three_digits(perplexity):
-    """A perplexity as text, "23.3" or "1,770": more digits than three mean nothing on a text of some pages."""
+    """A perplexity as text, "23.3" or "1,770": more than three digits mean nothing on a text of a few pages."""
     if perplexity < 100:
         return f"{perplexity:.2f}" if perplexity < 10 else f"{perplexity:.1f}"
     return f"{float(f'{perplexity:.3g}'):,.0f}"
 
 
 def perplexity_bars(axes, rows, dense):
-    """Bars of perplexity, log scale, one per method, grouped by sparsity or pattern.
+    """Draw bars of perplexity on a log scale, one per method, grouped by sparsity or pattern.
 
     Args:
         rows: dicts with method, amount (the group's label) and perplexity.
@@ -96,7 +96,7 @@ def perplexity_bars(axes, rows, dense):
 
 
 def plain_log(axes, steps=(1, 2, 5)):
-    """A logarithmic y axis with plain numbers at these steps of each power of ten, and no others."""
+    """Make the y axis logarithmic, with plain numbers only at these steps of each power of ten."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=steps, numticks=20))
     axes.yaxis.set_major_formatter("{x:,.10g}")
@@ -104,12 +104,12 @@ def plain_log(axes, steps=(1, 2, 5)):
 
 
 def heat_map(axes, values, rows, columns, crossed=None):
-    """A matrix as colours, with its numbers in it.
+    """Draw a matrix as colours, with its numbers.
 
     Args:
         values: Tensor [rows, columns].
         rows, columns: their names.
-        crossed: bool [rows, columns], True where the entry is to be crossed out; or None.
+        crossed: bool [rows, columns], True where an entry is crossed out; or None.
     """
     low, high = float(values.min()), float(values.max())
     axes.imshow(values, cmap=SEQUENTIAL, vmin=low, vmax=high)

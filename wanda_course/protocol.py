@@ -1,4 +1,4 @@
-"""The one protocol of the course: what is calibrated on and judged by, wherever a notebook or a table does not say otherwise.
+"""The course's protocol: its calibration and evaluation windows, unless a notebook or a table says otherwise.
 
 A model has one perplexity under it. `benchmarks/quality.py`, `make run` and the notebooks take their windows from here.
 """
@@ -19,17 +19,17 @@ MODEL = (
 
 
 def weights(model_name):
-    """What the weights of a model are, for records: a sentence for the default model, else its name."""
+    """Describe a model's weights for records: a sentence for the default model, else its name."""
     return MODEL if model_name == "smollm2" else model_name
 
 
 def show(calibration=None, tokens=None, length=None):
-    """Print what a notebook calibrates on and judges by, with hashes, and whether it is the course's protocol.
+    """Print a notebook's calibration and evaluation data, with hashes, and whether it follows the course's protocol.
 
     Args:
         calibration: LongTensor [windows, length], or None where the notebook needs none.
-        tokens: LongTensor [n] to judge by, or None.
-        length: tokens per window of the evaluation.
+        tokens: the evaluation tokens, LongTensor [n], or None.
+        length: tokens per evaluation window.
     """
     own = True
     if calibration is not None:
@@ -50,6 +50,6 @@ def calibration(tokenizer, samples=None):
 
 
 def evaluation(tokenizer, windows=None):
-    """The tokens to judge by: LongTensor [n]. windows: None for the protocol's number."""
+    """The evaluation tokens: LongTensor [n]. windows: None for the protocol's number."""
     count = EVALUATION["windows"] if windows is None else windows
     return wanda.eval_tokens(tokenizer, EVALUATION["source"])[: count * EVALUATION["length"]]

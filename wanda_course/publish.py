@@ -1,7 +1,7 @@
-"""Say where the repository lives, in every file that names it: `make publish REPO=owner/name`.
+"""Write the repository's address into every file that names it: `make publish REPO=owner/name`.
 
-The one place that holds the address is pyproject.toml, `[project.urls] Repository`. Colab badges, the bootstrap cells of
-the notebooks and the links of the README repeat it, since Colab reads a notebook alone; this module rewrites them from it.
+The address is defined in pyproject.toml, `[project.urls] Repository`. Colab badges, the notebooks' bootstrap cells and
+the README's links repeat it, since Colab reads a notebook alone; this module rewrites them.
 """
 
 import argparse
@@ -16,16 +16,16 @@ else:
     import tomli as tomllib
 
 GITHUB = "https://github.com/"
-# GitHub's own rules: an owner has letters, digits and single hyphens inside; the name of a repository has dots and _ as well.
+# GitHub's rules: an owner has letters, digits and single inner hyphens; a repository's name may also have dots and _.
 REPOSITORY = re.compile(r"(?!.{40,}/)[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*/(?!\.{1,2}$)[\w.-]{1,100}(?<!\.git)", re.ASCII)
 DECLARED = re.compile(rf'^(Repository = "{re.escape(GITHUB)})([^"]+)(")', re.MULTILINE)
-# The address as it must stand around the course: to be found whatever owner and name are written there.
+# The address in Colab links and in install commands, whatever owner and name it has.
 COLAB = re.compile(r"(https://colab\.research\.google\.com/github/)([^/\s]+/[^/\s]+)(/blob/main/notebooks/)")
 INSTALL = re.compile(r"(wanda-pruning[^@\n]*@ git\+https://github\.com/)([\w.-]+/[\w.-]*\w)()")
 
 
 def repository(root=CHECKOUT):
-    """The repository's owner/name, as pyproject.toml has it.
+    """The repository's owner/name, from pyproject.toml.
 
     Raises: ValueError if it holds no address on GitHub.
     """
@@ -45,10 +45,10 @@ def addresses(text):
 
 
 def rewritten(text, old, new):
-    """A text whose Colab links, install commands, declaration and plain links to `old` lead to `new`.
+    """A text whose Colab links, install commands, declaration and plain links to `old` point to `new`.
 
-    It works on notebooks as files, not as nbformat reads them: an address has no character that JSON writes in another
-    way, and all else stays byte for byte.
+    Works on a notebook's file, not through nbformat: JSON escapes no character of an address, and everything else stays
+    byte for byte the same.
     """
     for pattern in (DECLARED, COLAB, INSTALL):
         text = pattern.sub(rf"\g<1>{new}\g<3>", text)
@@ -61,15 +61,15 @@ def files(root=CHECKOUT):
 
 
 def publish(new, root=CHECKOUT):
-    """Write a repository's address into pyproject.toml and from there everywhere.
+    """Write a repository's address into pyproject.toml and every file that repeats it.
 
     Args:
         new: "owner/name" on GitHub.
         root: a checkout.
 
-    Returns: the files that changed; none if all said so already.
+    Returns: the files that changed; empty if all had this address already.
 
-    Raises: ValueError for what cannot be a repository's name; nothing is changed then.
+    Raises: ValueError if `new` cannot be a repository's name; no file is changed.
     """
     if not REPOSITORY.fullmatch(new):
         raise ValueError(
@@ -77,7 +77,7 @@ def publish(new, root=CHECKOUT):
         )
     old, changed = repository(root), []
     for file in (root / "pyproject.toml", *files(root)):
-        before = file.read_bytes().decode("utf-8")  # not read_text, which changes the ends of lines on some systems
+        before = file.read_bytes().decode("utf-8")  # not read_text, which translates line endings
         after = rewritten(before, old, new)
         if after != before:
             file.write_bytes(after.encode("utf-8"))
@@ -98,7 +98,7 @@ def main(arguments=None):
         parser.error(str(error))
     for file in changed:
         print(file.relative_to(CHECKOUT))
-    print(f"{len(changed)} changed; the repository lives at {GITHUB}{repository()}")
+    print(f"{len(changed)} changed; the repository's address is {GITHUB}{repository()}")
     return 0
 
 

@@ -1,7 +1,7 @@
 """results/claims.json: the parameters, values and replicates of each notebook's claims.
 
-A notebook that is executed in place writes what it was run with and what it found; runs under other kernels and thread
-counts (`benchmarks/processors.py`) add replicates. `wanda_course.claims` compares a reader's run with it.
+A notebook executed in place records its parameters and values; runs under other kernels and thread counts
+(`benchmarks/processors.py`) add replicates. `wanda_course.claims` compares a reader's run with this file.
 """
 
 import ast
@@ -17,7 +17,7 @@ from . import fingerprint, results
 
 
 def parameters(notebook):
-    """The parameters that a notebook holds: dict from names to values. notebook: its path."""
+    """A notebook's own parameters: dict from names to values. notebook: its path."""
     cells = nbformat.read(notebook, as_version=4).cells
     (source,) = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(source).body}
@@ -29,7 +29,7 @@ def number(notebook):
 
 
 def announce(notebook):
-    """Record the parameters that a notebook is about to be executed with, in place. Others than before void its claims."""
+    """Record a notebook's parameters before it is executed in place. Changed parameters discard its recorded claims."""
 
     def change(record):
         if record.get("parameters") != parameters(notebook):
@@ -65,7 +65,7 @@ def keep(notebook, lines):
 
 
 def add(notebook, setting, lines):
-    """Add what a run under other kernels or threads found to the claims recorded.
+    """Add the values of a run under other kernels or threads to the recorded claims.
 
     Args:
         setting: its name, such as "avx2, 1 thread".

@@ -1,4 +1,4 @@
-"""What others report, from data/reported.toml. Reported and measured figures never share a column."""
+"""Figures that others report, from data/reported.toml. Reported and measured figures never share a column."""
 
 from wanda.sources.download import CHECKOUT, tomllib
 
@@ -6,7 +6,7 @@ from . import PACKAGE
 
 
 def content():
-    """The content of data/reported.toml: the tables, and which Hub repository holds which of their models."""
+    """The content of data/reported.toml: the tables, and the Hub repositories of their models."""
     file = (CHECKOUT or PACKAGE) / "data" / "reported.toml"
     return tomllib.loads(file.read_text(encoding="utf-8"))
 
@@ -28,10 +28,10 @@ def figures():
 
 
 def comparable(model, text, window):
-    """The reported figures that a measurement of ours may stand beside: of the same model, text and window.
+    """The reported figures that our measurements can be compared with: same model, text and window.
 
     Args:
-        model: as for `wanda.load`; a Hub id that the file does not know has no figures.
+        model: as for `wanda.load`; a Hub id that is not in the file has no figures.
         text: name of the evaluation text, such as "wikitext2".
         window: tokens per evaluation window.
 

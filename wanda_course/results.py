@@ -1,4 +1,4 @@
-"""What was measured before, from results/*.json: the scripts in benchmarks/ write it, tables and figures read it here."""
+"""Recorded measurements, from results/*.json: the scripts in benchmarks/ write them, tables and figures read them."""
 
 import json
 import os
@@ -16,30 +16,30 @@ MEASURED = {
     "peers": "rows",
     "memory": "rows",
 }  # file: its list
-USUAL_GROUPS = {"magnitude": "layer", "wanda": "output"}  # what `wanda.prune` does unless told otherwise
+USUAL_GROUPS = {"magnitude": "layer", "wanda": "output"}  # the defaults of `wanda.prune`
 
 
 def file(name):
-    """The path of results/NAME.json, in the checkout or, where the package is installed, inside it; it may not be there."""
+    """The path of results/NAME.json, in the checkout or else in the installed package; the file may not exist."""
     return (CHECKOUT or PACKAGE) / "results" / f"{name}.json"
 
 
 def is_strict():
-    """Whether deviations raise, as in all checks of this repository, instead of being told."""
+    """Whether deviations raise, as in all checks of this repository, instead of being printed."""
     return os.environ.get(STRICT, "") == "1"
 
 
 def load(name):
-    """The content of results/NAME.json as it is. Raises: FileNotFoundError: there is no such file."""
+    """The unchecked content of results/NAME.json. Raises: FileNotFoundError: there is no such file."""
     return json.loads(file(name).read_text(encoding="utf-8"))
 
 
 def read(name):
-    """The content of results/NAME.json, to be shown or compared with.
+    """The content of results/NAME.json, to show or compare with.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: under WANDA_STRICT=1, it holds cells that were measured with other numerics than today's.
+        ValueError: under WANDA_STRICT=1, it holds cells whose numerics have since changed.
     """
     content = load(name)
     if is_strict():
@@ -50,9 +50,9 @@ def read(name):
 
 
 def stale(name, content):
-    """The cells of a results file whose fingerprint is not that of today's numerics: list of descriptions.
+    """The cells of a results file whose fingerprint differs from the current numerics: list of descriptions.
 
-    gpu.json and speed24.json hold seconds of a GPU, and no figure that a method's numerics could change.
+    gpu.json and speed24.json hold GPU times, and no figure that depends on a method's numerics.
     """
     if name == "claims":
         found = [(number, record["fingerprint"]) for number, record in content.items() if "fingerprint" in record]
@@ -68,15 +68,16 @@ def stale(name, content):
 
 
 def quality(**wanted):
-    """The cells of results/quality.json: one model, pruned in one way, judged by one text.
+    """The cells of results/quality.json: one model, pruned one way, evaluated on one text.
 
     Args:
         wanted: values that a cell must have, such as text="wikipedia", method="wanda", pattern="2:4" or seed=0 (of the
-            calibration windows; the cells of methods that see none have None). A tuple or a list: any of these.
+            calibration windows; None for methods that use none). A tuple or a list matches any of its values.
 
     Returns: list of dicts in the order of the file; each has the keys `method`, `amount` ("50%", "2:4"; "" for dense),
         `sparsity`, `pattern`, `group`, `usual` (whether the group is the method's own), `seed`, `text`, `perplexity`,
-        `losses` (mean loss per window; None in old rows), and where it comes from (`date`, `machine`, `versions`, `command`, `data_sha256`).
+        `losses` (mean loss per window; None in old rows), and its provenance (`date`, `machine`, `versions`, `command`,
+        `data_sha256`).
     """
     cells = [_described(cell) for cell in read("quality")["cells"]]
     return [cell for cell in cells if all(_fits(cell[name], value) for name, value in wanted.items())]
@@ -86,12 +87,12 @@ def one(**wanted):
     """The one cell with these values, as in `quality`. Raises ValueError if there is none, or more than one."""
     found = quality(**wanted)
     if len(found) != 1:
-        raise ValueError(f"{len(found)} cells of results/quality.json have {wanted}; one is wanted")
+        raise ValueError(f"{len(found)} cells of results/quality.json have {wanted}; expected one")
     return found[0]
 
 
 def _method(cell):
-    """The method of a cell; rows of seconds name a run ("wanda 2:4"), which begins with it."""
+    """The method of a cell; a timing row names a run ("wanda 2:4"), which starts with the method."""
     return cell.get("method") or re.match(r"\w+", cell.get("run") or cell["way"])[0]
 
 

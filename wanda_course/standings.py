@@ -1,8 +1,8 @@
-"""Entries of the leaderboard: compared pair by pair, in a table, and kept as files.
+"""Leaderboard entries: compared pair by pair, tabulated, and kept as files.
 
-An entry is what `leaderboard.judge` returns. It is written to a folder of the learner's as one JSON file. To share one,
-send the file: in another learner's folder it shows in their table if it was judged under the same rules, on the same
-texts. It holds the metric's source, so that whoever doubts a number can measure it again.
+An entry is what `leaderboard.judge` returns, written as one JSON file to the learner's folder. To share one, send the
+file: in another learner's folder it appears in their table if it was judged under the same rules, on the same texts. It
+holds the metric's source, so that anyone who doubts a number can measure it again.
 """
 
 import json
@@ -20,13 +20,13 @@ def _terms(entry):
 
 
 def against(entry, baseline):
-    """An entry next to another one under the same rules, pair by pair: same calibration windows, same text.
+    """Compare an entry with another under the same rules, pair by pair: same calibration windows, same text.
 
-    Returns: dict of open and held_out (the geometric mean of the ratios of perplexity: below 1 is better than the
-        baseline), gap (held_out over open: above 1, the entry does better on the text that all can see), wins and
-        pairs (how many of all pairs have the lower perplexity).
+    Returns: dict of open and held_out (the geometric mean of the perplexity ratios: below 1 is better than the
+        baseline), gap (held_out over open: above 1, the entry does better on the open text), wins (the pairs with a
+        lower perplexity than the baseline) and pairs (their total).
 
-    Raises: ValueError: the two were judged under different rules, or on texts that are not the same.
+    Raises: ValueError: the two were judged under different rules or on different texts.
     """
     if _terms(entry) != _terms(baseline):
         raise ValueError(
@@ -44,7 +44,7 @@ def against(entry, baseline):
 def table(entries, baseline):
     """The leaderboard: a DataFrame, best on the held-out text first.
 
-    Columns: on each text the mean perplexity over the sets of windows, and the ratio to the baseline; won pairs.
+    Columns: the mean perplexity over the sets of windows on each text, its ratio to the baseline, and the pairs won.
     """
     rows = []
     for entry in entries:
@@ -57,7 +57,7 @@ def table(entries, baseline):
 
 
 def write(entry, folder):
-    """Keep an entry as a JSON file named after it, in place of any before it. Returns its path."""
+    """Write an entry to a JSON file named after it, replacing an earlier one. Returns its path."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{re.sub('[^a-z0-9]+', '-', entry['name'].lower()).strip('-')}.json"
@@ -66,6 +66,6 @@ def write(entry, folder):
 
 
 def read(folder, baseline):
-    """The entries in a folder that may be compared with a baseline: a list of dicts, in order of their file names."""
+    """The entries in a folder that can be compared with a baseline: a list of dicts, in order of their file names."""
     entries = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(Path(folder).glob("*.json"))]
     return [entry for entry in entries if _terms(entry) == _terms(baseline)]

@@ -1,4 +1,4 @@
-"""The benchmarks run, at a small size; what they claim of arithmetic is true."""
+"""The benchmarks run at a small size, and their claims about arithmetic are true."""
 
 import json
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from benchmarks import gpu, memory
 pytestmark = pytest.mark.long
 
 
-def test_the_gpu_benchmark_runs_dry_on_a_cpu(tmp_path, capsys):
+def test_the_gpu_benchmark_dry_runs_on_a_cpu(tmp_path, capsys):
     sizes = [
         "--blocks",
         "2",
@@ -43,10 +43,10 @@ def test_the_gpu_benchmark_runs_dry_on_a_cpu(tmp_path, capsys):
     assert "sparsegpt 2:4" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(not memory.CLEAR.is_file(), reason="only Linux tells a process its peak memory")
+@pytest.mark.skipif(not memory.CLEAR.is_file(), reason="only Linux reports a process's peak memory")
 def test_the_memory_benchmark_runs_at_a_small_size(tmp_path, capsys):
-    """At this size the libraries take more than the model, and the benchmark says so; what the model takes is as the formula
-    says, and less than the model."""
+    """At this size the libraries take more than the model, and the benchmark says so; the model's own memory is within
+    the formula and less than the model's size."""
     sizes = ["--blocks", "12", "--hidden", "256", "--vocabulary", "97", "--samples", "2", "--length", "16"]
     assert memory.main([*sizes, "--out", str(tmp_path / "memory.json")]) == 1
     assert "wanda: over 0.35 of the model's size" in capsys.readouterr().err
@@ -81,7 +81,7 @@ def test_the_memory_of_a_gpu_is_limited_by_its_number(monkeypatch, device, numbe
     assert set_to[1:] == [(1.0, number)]
 
 
-def test_what_the_gpu_benchmark_has_measured_is_kept_when_it_fails_later(monkeypatch, tmp_path):
+def test_the_gpu_benchmark_keeps_its_measurements_when_it_fails_later(monkeypatch, tmp_path):
     def no_room(*given):
         raise OSError("no space left")
 
@@ -103,7 +103,7 @@ def test_rounding_to_tf32():
         assert gpu.round_to_tf32(one * value) == expected, value
 
 
-def test_tf32_loses_nothing_of_half_precision_inputs():
+def test_tf32_is_exact_for_half_precision_inputs():
     """TF32 keeps 10 bits: all of float16's, more than bfloat16's 7, not float32's 23."""
     errors = gpu.tf32_errors()
     for dtype in ("float16", "bfloat16"):

@@ -1,4 +1,4 @@
-"""The comparison with a peer, without the peer: the worker does its job, and the sums are right."""
+"""The comparison with a peer, without the peer: the worker does its job, and the figures are computed correctly."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ def job(model, calibration, tmp_path):
 
 
 @pytest.mark.parametrize("way", peers.WAYS)
-def test_the_worker_prunes_as_we_do_and_its_weights_are_judged_as_ours_are(way, model, calibration, job, tmp_path):
+def test_the_worker_prunes_like_the_module_and_its_weights_are_judged_alike(way, model, calibration, job, tmp_path):
     tokens = calibration.flatten()[:100]
     about = peer_worker.main("ours", {**job, **peers.WAYS[way], "out": str(tmp_path / "pruned.safetensors")})
     assert about["seconds"] > 0
@@ -37,7 +37,7 @@ def test_the_worker_prunes_as_we_do_and_its_weights_are_judged_as_ours_are(way, 
         wanda.prune(model, calibration, progress=False, **peers.WAYS[way])
         assert found["perplexity"] == pytest.approx(wanda.perplexity(model, tokens, 24), rel=1e-6)
         assert found["zeros"] == wanda.sparsity(model)
-    assert wanda.sparsity(model) < 0.01  # judging leaves the model as it was
+    assert wanda.sparsity(model) < 0.01  # judging restores the model
     assert torch.equal(model.lm_head.weight, before)
 
 
@@ -55,15 +55,15 @@ def test_weights_of_another_model_are_refused(model, job, tmp_path):
         peers.judge(model, tmp_path / "other.safetensors", torch.arange(50), 24)
 
 
-def test_weights_that_are_pruned_outside_of_the_blocks_are_refused(model, job, tmp_path):
+def test_weights_pruned_outside_the_blocks_are_refused(model, job, tmp_path):
     weights = load_file(tmp_path / "model" / "model.safetensors")
     weights["model.embed_tokens.weight"][:, ::2] = 0
     save_file(weights, tmp_path / "head.safetensors")
-    with pytest.raises(RuntimeError, match="another model.embed_tokens.weight than the dense model"):
+    with pytest.raises(RuntimeError, match=r"head\.safetensors: model\.embed_tokens\.weight differs from the dense"):
         peers.judge(model, tmp_path / "head.safetensors", torch.arange(50), 24)
 
 
-def test_of_several_turns_the_median_time_and_the_mean_perplexity_count():
+def test_several_turns_give_the_median_time_and_the_mean_perplexity():
     turns = [
         {"seconds": s, "cpu_seconds": 2 * s, "threads": 2, "perplexity": p}
         for s, p in ((50.0, 30.0), (90.0, 33.0), (60.0, 36.0))
@@ -72,8 +72,8 @@ def test_of_several_turns_the_median_time_and_the_mean_perplexity_count():
     assert peers.typical(turns) == expected | {"turns": [50, 90, 60], "perplexities": [30, 33, 36]}
 
 
-def test_programs_take_turns_and_what_is_measured_is_not_measured_again(monkeypatch, tmp_path, four_blocks):
-    """The dense model stands in for the pruned one: who is run, when, is what this looks at."""
+def test_programs_take_turns_and_finished_ways_are_not_rerun(monkeypatch, tmp_path, four_blocks):
+    """The dense model stands in for the pruned one: only the order of the runs is tested."""
     runs, drawn, seconds = [], [], iter((5.0, 50.0, 6.0, 60.0, 9.0, 90.0))
 
     def run(program, python, job, folder):
@@ -92,7 +92,7 @@ def test_programs_take_turns_and_what_is_measured_is_not_measured_again(monkeypa
     assert (row["ours"]["seconds"], row["llmcompressor"]["seconds"]) == (6, 60)
     assert row["ours"]["perplexity"] > 1
     assert all(torch.equal(*drawn[turn : turn + 2]) for turn in (0, 2, 4))  # both programs get the same windows
-    assert not torch.equal(drawn[0], drawn[2])  # and every turn has others
+    assert not torch.equal(drawn[0], drawn[2])  # and each turn has new ones
     assert not torch.equal(drawn[2], drawn[4])
     monkeypatch.setattr(peers, "environment", lambda folder: pytest.fail("nothing is missing"))
     peers.main(sizes + where)

@@ -1,4 +1,4 @@
-"""The quality benchmark goes on where it was, and its cells can be found again, in a checkout and in the wheel."""
+"""The quality benchmark resumes, and its cells can be found in a checkout and in the wheel."""
 
 import copy
 import json
@@ -18,7 +18,7 @@ TOKENS = torch.randint(VOCABULARY, (200,), generator=torch.Generator().manual_se
 
 
 class Counting(Bench):
-    """A bench whose texts are at hand, and which remembers what it has measured."""
+    """A bench with given texts that records what it measures."""
 
     def __init__(self, model, tokens, calibration):
         super().__init__(model, tokenizer=None)
@@ -34,7 +34,7 @@ class Counting(Bench):
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(quality, "LENGTH", 64)
-    monkeypatch.setitem(quality.TEXTS, "wikipedia", 3)  # of 64 tokens; 8 are left out
+    monkeypatch.setitem(quality.TEXTS, "wikipedia", 3)  # of 64 tokens; 8 are unused
     return [setting("dense"), setting("magnitude", 0.5), setting("wanda", pattern="2:4")]
 
 
@@ -45,9 +45,9 @@ def test_finished_cells_are_not_measured_again_and_changed_data_makes_new_ones(m
     before = path.read_text()
     assert quality.run(bench, small, path, progress=False) == 0
     assert bench.measured == ["dense", "magnitude", "wanda"]
-    assert path.read_text().startswith(before.rpartition("\n]}")[0])  # what was there stays as it was
+    assert path.read_text().startswith(before.rpartition("\n]}")[0])  # earlier cells are unchanged
 
-    other = Counting(model, TOKENS, calibration.flip(1))  # only Wanda looks at the calibration windows
+    other = Counting(model, TOKENS, calibration.flip(1))  # only Wanda uses the calibration windows
     assert quality.run(other, small, path, progress=False) == 0
     assert other.measured == ["wanda"]
     assert [cell["method"] for cell in quality.read(path)] == ["dense", "magnitude", "wanda"]
@@ -55,7 +55,7 @@ def test_finished_cells_are_not_measured_again_and_changed_data_makes_new_ones(m
     assert len(quality.read(path)) == 3
 
 
-def test_no_cell_is_begun_after_the_time_is_up(model, calibration, small, tmp_path):
+def test_no_cell_starts_after_the_time_is_up(model, calibration, small, tmp_path):
     path = tmp_path / "quality.json"
     assert quality.run(Counting(model, TOKENS, calibration), small, path, minutes=-1, progress=False) == 3
     assert not path.exists()
@@ -77,7 +77,7 @@ def test_an_interrupted_cell_leaves_the_file_whole(model, calibration, small, tm
     assert {entry.name for entry in tmp_path.iterdir()} <= {path.name, f"{path.name}.lock"}
 
 
-def test_a_cell_holds_what_was_measured_and_where_it_comes_from(model, calibration, small, tmp_path):
+def test_a_cell_holds_its_measurements_and_their_provenance(model, calibration, small, tmp_path):
     path = tmp_path / "quality.json"
     quality.run(Counting(model, TOKENS, calibration), small, path, progress=False)
     cell = quality.read(path)[-1]
@@ -89,7 +89,7 @@ def test_a_cell_holds_what_was_measured_and_where_it_comes_from(model, calibrati
     assert cell["zeros"] == 0.5
     assert {"date", "command", "machine", "versions"} <= cell.keys()
     assert cell["data_sha256"].keys() == {"evaluation", "calibration"}
-    assert "calibration" not in quality.read(path)[0]["data_sha256"]  # the dense model sees none
+    assert "calibration" not in quality.read(path)[0]["data_sha256"]  # the dense model uses none
 
 
 def test_the_tail_of_a_text_counts_by_its_length(model, calibration, small, tmp_path, monkeypatch):
@@ -99,12 +99,12 @@ def test_the_tail_of_a_text_counts_by_its_length(model, calibration, small, tmp_
     assert result["perplexity"] == pytest.approx(wanda.perplexity(model, TOKENS, 64), rel=1e-6)
 
 
-def test_the_plan_has_every_cell_once_and_in_one_spelling():
+def test_the_plan_has_every_cell_once_in_canonical_form():
     parts = plan()
     assert [len(cells) for cells in parts.values()] == [10, 24, 6, 18, 10]
-    assert setting("wanda", 0.5) in parts["groups"]  # the default group, written out, is the group by default
+    assert setting("wanda", 0.5) in parts["groups"]  # an explicit default group and an omitted one are the same
     assert all(wanted in parts["methods"] for wanted in parts["seeds"] if wanted["calibration"]["seed"] == 0)
-    assert setting("magnitude", 0.5, seed=1) == setting("magnitude", 0.5, seed=2)  # it sees no windows
+    assert setting("magnitude", 0.5, seed=1) == setting("magnitude", 0.5, seed=2)  # it uses no windows
     for cells in parts.values():
         assert len({json.dumps(cell) for cell in cells}) == len(cells)
 
@@ -120,12 +120,12 @@ def test_the_committed_cells_are_cells_of_the_plan():
         assert cell["perplexity"] == pytest.approx(math.exp(sum(cell["losses"]) / cell["windows"]), rel=1e-4)
 
 
-def test_cells_are_found_by_what_they_are():
+def test_cells_are_found_by_their_settings():
     (cell,) = results.quality(text="wikitext2", method="wanda", amount="2:4")
     assert (cell["pattern"], cell["sparsity"], cell["seed"]) == ("2:4", None, 0)
     assert results.one(text="wikitext2", method="dense")["amount"] == ""
     assert len(results.quality(text="wikitext2", method=("magnitude", "wanda"), amount=("50%", "2:4"))) == 4
-    with pytest.raises(ValueError, match=r"0 cells .*one is wanted"):
+    with pytest.raises(ValueError, match=r"0 cells .*expected one"):
         results.one(text="wikitext2", method="wanda", amount="3:4")
     with pytest.raises(FileNotFoundError):
         results.read("no such results")

@@ -1,4 +1,4 @@
-"""Claims of notebooks: what is said, what raises, and what is kept."""
+"""Claims of notebooks: what they print, when they raise, and what is recorded."""
 
 import json
 
@@ -46,7 +46,7 @@ DIFFERING = [
 
 
 @pytest.mark.parametrize(("value", "low", "high", "told"), DIFFERING)
-def test_a_value_outside_its_band_is_told_and_raises_only_where_it_must(monkeypatch, capsys, value, low, high, told):
+def test_a_value_outside_its_band_is_printed_and_raises_only_under_strict(monkeypatch, capsys, value, low, high, told):
     claim_under()("06.1", value, low, high, TEXT)
     assert capsys.readouterr().out == f"06.1  differs here: {told}; the text describes theirs: {TEXT}\n"
     monkeypatch.setenv(results.STRICT, "1")
@@ -56,7 +56,7 @@ def test_a_value_outside_its_band_is_told_and_raises_only_where_it_must(monkeypa
     assert capsys.readouterr().out == ""
 
 
-def test_a_claim_that_is_not_recorded_yet_is_compared_with_its_band_alone(capsys):
+def test_a_claim_without_a_record_is_compared_with_its_band_alone(capsys):
     claim_under()("06.9", 3, 1.8, 2.4, TEXT)
     assert "differs here: 3; the authors found between 1.8 and 2.4;" in capsys.readouterr().out
 
@@ -74,7 +74,7 @@ def test_under_other_parameters_nothing_is_compared(monkeypatch, capsys, paramet
     assert summary == f"1 claims not compared: {changed} differ from the text's"
 
 
-def test_a_parameter_that_is_gone_is_another_parameter():
+def test_a_missing_parameter_counts_as_changed():
     assert claims.Claims("06", {"model_name": "smollm2"}, RECORDED).changed == ["samples"]
 
 
@@ -95,11 +95,11 @@ def test_the_summary_counts_and_names(capsys, values, summary):
 
 @pytest.mark.parametrize("key", ["06.1", "06.2", "07.1", "6.3", "067.1", "06"])
 @pytest.mark.parametrize("parameters", [{}, {"samples": 8}])
-def test_a_key_is_the_notebooks_own_and_new(parameters, key):
+def test_a_key_must_be_new_and_the_notebooks_own(parameters, key):
     claim = claim_under(**parameters)
     claim("06.1", 2, 1.8, 2.4, TEXT)
     claim("06.2", 3, 1.8, 2.4, TEXT)
-    with pytest.raises(ValueError, match=f"{key!r}: a new key that starts with '06.'"):
+    with pytest.raises(ValueError, match=f"{key!r}: the key must be new and start with '06.'"):
         claim(key, 2, 1.8, 2.4, TEXT)
     assert claim.held + claim.differing == ["06.1", "06.2"]
 
@@ -118,7 +118,7 @@ def test_each_claim_is_one_line_of_json(monkeypatch, tmp_path, parameters, compa
     ]
 
 
-def test_a_claim_that_raises_is_kept_as_well(monkeypatch, tmp_path):
+def test_a_claim_that_raises_is_recorded_too(monkeypatch, tmp_path):
     file = tmp_path / "claims.jsonl"
     monkeypatch.setenv(claims.RECORD, str(file))
     monkeypatch.setenv(results.STRICT, "1")
@@ -127,7 +127,7 @@ def test_a_claim_that_raises_is_kept_as_well(monkeypatch, tmp_path):
     assert json.loads(file.read_text(encoding="utf-8"))["value"] == 3
 
 
-def test_what_is_recorded_is_read_from_the_results(monkeypatch, tmp_path):
+def test_the_record_is_read_from_the_results(monkeypatch, tmp_path):
     monkeypatch.setattr(results, "file", lambda name: tmp_path / f"{name}.json")
     assert claims.under("06", COMMITTED).recorded == {}
     (tmp_path / "claims.json").write_text(json.dumps({"06": RECORDED}), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The fingerprint says when a method computes something else, and is silent about kernels, threads and moved code."""
+"""The fingerprint changes when a method computes something else, but not with kernels, threads or moved code."""
 
 import json
 import os
@@ -18,7 +18,7 @@ KERNELS = {"default": {"ATEN_CPU_CAPABILITY": "default"}, "avx2": {"ATEN_CPU_CAP
 
 @pytest.fixture
 def fresh():
-    """Fingerprints computed anew in the test and after it."""
+    """Clear the cached fingerprints before and after the test."""
     caches = (fingerprint._method, fingerprint._perplexity)
     for cache in caches:
         cache.cache_clear()
@@ -35,7 +35,7 @@ def test_other_kernels_have_the_same_fingerprint(kernel):
         assert fingerprint.same(found, fingerprint.of(method)), method
 
 
-def test_so_have_several_threads(fresh):
+def test_several_threads_have_the_same_fingerprint(fresh):
     with on_cores(1):
         one = fingerprint.of("sparsegpt")
     fingerprint._method.cache_clear()
@@ -77,7 +77,7 @@ def a_dropped_tail(monkeypatch):
         (a_dropped_tail, "dense"),
     ],
 )
-def test_other_numerics_have_another(change, method, fresh, monkeypatch):
+def test_other_numerics_have_another_fingerprint(change, method, fresh, monkeypatch):
     before = fingerprint.of(method)
     fingerprint._method.cache_clear()
     fingerprint._perplexity.cache_clear()
@@ -85,7 +85,7 @@ def test_other_numerics_have_another(change, method, fresh, monkeypatch):
     assert not fingerprint.same(fingerprint.of(method), before)
 
 
-def test_a_missing_fingerprint_is_another():
+def test_a_missing_fingerprint_never_matches():
     assert not fingerprint.same(None, fingerprint.of("dense"))
     assert not fingerprint.same(fingerprint.of("wanda"), fingerprint.of("dense"))
 
@@ -99,7 +99,7 @@ def test_no_recorded_cell_is_stale(name):
 
 
 @pytest.mark.parametrize("name", [*results.MEASURED, "claims"])
-def test_a_stale_cell_is_found_and_refused_where_we_are_strict(name, monkeypatch, tmp_path):
+def test_a_stale_cell_is_found_and_refused_under_strict(name, monkeypatch, tmp_path):
     content = results.load(name)
     first = next(iter(content.values())) if name == "claims" else content[results.MEASURED[name]][-1]
     first["fingerprint"] = {}

@@ -1,4 +1,4 @@
-"""The judge measures what it says, keeps the rules, and refuses a metric that can see the evaluation text."""
+"""The judge measures correctly, enforces the rules, and refuses a metric that can reach the evaluation text."""
 
 import json
 import re
@@ -21,7 +21,7 @@ WORDS = [f"word{number:02} " for number in range(VOCABULARY)]
 
 
 class Tokenizer:
-    """As much of a tokenizer as the judge needs."""
+    """The part of a tokenizer that the judge needs."""
 
     def decode(self, ids):
         return "".join(WORDS[number] for number in ids)
@@ -33,7 +33,7 @@ def ids(seed, *shape):
 
 TEXTS = {"open": ids(10, 120), "held_out": ids(11, 120)}
 CALIBRATIONS = [ids(seed, 2, 16) for seed in range(RULES.sets)]
-STOLEN = TEXTS["held_out"][20:80]  # a global, for those who name it
+STOLEN = TEXTS["held_out"][20:80]  # a global, for metrics that name it
 PASSAGE = Tokenizer().decode(STOLEN.tolist())
 
 
@@ -63,7 +63,7 @@ def unchanged(model, before):
 # Measuring --------------------------------------------------------------------------------------------------------------
 
 
-def test_an_entry_holds_what_pruning_and_measuring_by_hand_give(bench):
+def test_an_entry_matches_pruning_and_measuring_by_hand(bench):
     before = weights(bench.model)
     entry = leaderboard.judge("by hand", bench, score)
     assert unchanged(bench.model, before)
@@ -73,7 +73,7 @@ def test_an_entry_holds_what_pruning_and_measuring_by_hand_give(bench):
             assert entry["sparsity"][index] == wanda.sparsity(bench.model) == 0.5
             for name, text in TEXTS.items():
                 assert entry["perplexity"][name][index] == wanda.perplexity(bench.model, text, RULES.window)
-    assert entry["perplexity"]["open"][0] != entry["perplexity"]["open"][1]  # the seeds make a difference
+    assert entry["perplexity"]["open"][0] != entry["perplexity"]["open"][1]  # seeds matter
     assert entry["dense"] == bench.dense
     assert entry["source"].startswith("def score(weight, input_norm):")
 
@@ -98,12 +98,12 @@ def test_prepare_is_given_the_dense_model_and_the_calibration_windows_of_each_se
     assert all(torch.equal(*pair) for pair in zip([windows for _, windows in seen], CALIBRATIONS, strict=True))
 
 
-def test_sparsity_may_be_shared_out_as_long_as_the_total_keeps_to_the_rules(bench):
+def test_sparsity_may_vary_over_layers_if_the_total_meets_the_rules(bench):
     def uneven(model, calibration, last=0.25):
         return {"method": score, "sparsity": {"layers.0": 0.75, "layers.1": 0.5, "layers.2": last}}
 
     assert leaderboard.judge("uneven", bench, prepare=uneven)["sparsity"] == [0.5, 0.5]
-    with pytest.raises(ValueError, match=r"'lazy' removes 41\.67% of the weights; the rules say 50\.00%"):
+    with pytest.raises(ValueError, match=r"'lazy' prunes 41\.67% of the weights; the rules require 50\.00%"):
         leaderboard.judge("lazy", bench, prepare=partial(uneven, last=0.0))
 
 
@@ -119,8 +119,8 @@ def retraining(model, calibration):
 
 
 @pytest.mark.parametrize("metric", [{"method": doubling}, {"prepare": retraining}], ids=["score", "prepare"])
-def test_a_metric_that_changes_weights_is_judged_by_its_choice_alone(bench, metric):
-    """The weights that it keeps are the dense model's, and the model is dense again afterwards."""
+def test_a_metric_that_changes_weights_is_judged_by_its_mask_alone(bench, metric):
+    """The kept weights are the dense model's, and the model is restored afterwards."""
     before = weights(bench.model)
     entry = leaderboard.judge("repair", bench, **metric)
     assert unchanged(bench.model, before)
@@ -137,7 +137,7 @@ def test_a_metric_that_changes_weights_is_judged_by_its_choice_alone(bench, metr
             assert found == [wanda.perplexity(bench.model, text, RULES.window) for text in TEXTS.values()]
 
 
-def test_the_model_is_dense_again_after_a_metric_that_fails(bench):
+def test_the_model_is_restored_after_a_metric_fails(bench):
     def failing(model, calibration):
         retraining(model, calibration)
         raise ArithmeticError("no score today")
@@ -160,7 +160,7 @@ def test_either_method_or_prepare(bench):
             leaderboard.judge("x", bench, **metric)
 
 
-def test_set_up_loads_what_the_rules_say_and_the_texts_do_not_overlap(monkeypatch):
+def test_set_up_loads_what_the_rules_name_and_the_texts_do_not_overlap(monkeypatch):
     stream = torch.arange(250) % VOCABULARY
     monkeypatch.setattr(leaderboard, "load", lambda name: (tiny(), f"tokenizer of {name}"))
     monkeypatch.setattr(leaderboard, "eval_tokens", lambda tokenizer, source: stream)
@@ -176,7 +176,7 @@ def test_set_up_loads_what_the_rules_say_and_the_texts_do_not_overlap(monkeypatc
 # Keeping and comparing --------------------------------------------------------------------------------------------------
 
 
-def test_an_entry_survives_its_file_and_names_no_folder(bench, tmp_path):
+def test_an_entry_survives_a_round_trip_and_names_no_folder(bench, tmp_path):
     entry = leaderboard.judge("My metric, no. 2!", bench, score)
     file = standings.write(entry, tmp_path / "entries")
     assert file.name == "my-metric-no-2.json"
@@ -189,7 +189,7 @@ def test_an_entry_survives_its_file_and_names_no_folder(bench, tmp_path):
     assert json.loads(file.read_text())["rules"]["sets"] == 2
 
 
-def test_an_entry_takes_the_place_of_the_one_before_it(tmp_path):
+def test_an_entry_replaces_an_earlier_one(tmp_path):
     for value in (1.0, 2.0):
         file = standings.write({"name": "mine", "value": value}, tmp_path)
     assert json.loads(file.read_text()) == {"name": "mine", "value": 2.0}
@@ -206,7 +206,7 @@ def test_entries_are_compared_pair_by_pair():
     assert found["open"] == pytest.approx(1.0)
     assert found["held_out"] == pytest.approx(0.75**0.5)
     assert found["gap"] == pytest.approx(0.75**0.5)
-    assert (found["wins"], found["pairs"]) == (2, 4)  # level is not won
+    assert (found["wins"], found["pairs"]) == (2, 4)  # a tie is not a win
     for other in ({"rules": "others"}, {"data": "others"}):
         with pytest.raises(ValueError, match="'a' and 'b' were judged under different rules or on other texts"):
             standings.against(entry("a", [1.0], [1.0], **other), entry("b", [1.0], [1.0]))
@@ -349,11 +349,11 @@ def test_a_metric_that_holds_the_evaluation_text_is_refused(cheat, bench):
     assert unchanged(bench.model, before)
 
 
-def unpacks(model, calibration, packed=STOLEN.flip(0)):  # noqa: B008 (read backwards it is no text, yet)
+def unpacks(model, calibration, packed=STOLEN.flip(0)):  # noqa: B008 (reversed, it is not the text yet)
     return {"method": encloses(packed.flip(0))}
 
 
-def test_the_score_that_prepare_makes_is_searched_too(bench):
+def test_the_score_that_prepare_returns_is_searched_too(bench):
     assert leaks.find(unpacks, list(TEXTS.values())) == []
     with pytest.raises(ValueError, match="'late' is not judged: <lambda> → hidden holds 32 or more"):
         leaderboard.judge("late", bench, prepare=unpacks)
@@ -375,11 +375,11 @@ INNOCENT["a circle"].hidden["itself"] = INNOCENT["a circle"]
 
 
 @pytest.mark.parametrize("innocent", INNOCENT.values(), ids=INNOCENT)
-def test_honest_metrics_are_left_alone(innocent):
+def test_honest_metrics_pass(innocent):
     assert leaks.find(innocent, list(TEXTS.values()), [PASSAGE]) == []
 
 
-def test_what_cannot_be_searched_is_an_error():
+def test_invalid_arguments_of_the_search_are_errors():
     with pytest.raises(TypeError, match="must be callable, got Tensor"):
         leaks.find(STOLEN, [STOLEN])
     with pytest.raises(ValueError, match="at least 32 tokens .* got 31"):
@@ -387,7 +387,7 @@ def test_what_cannot_be_searched_is_an_error():
 
 
 def laundered(model, tokens, strength):
-    """A score made of the gradient of the loss on a text: no token of it is left in what the score holds."""
+    """A score made from the gradient of the loss on a text: the score holds no token of the text."""
     found = layers(model)
     with torch.enable_grad():
         loss = model(tokens[None], labels=tokens[None], use_cache=False).loss
@@ -401,7 +401,7 @@ def laundered(model, tokens, strength):
     return score
 
 
-def test_a_laundered_text_is_not_found_by_the_search_but_by_the_held_out_text(bench):
+def test_the_held_out_text_reveals_a_laundered_text_that_the_search_misses(bench):
     cheat = laundered(bench.model, TEXTS["open"], strength=1e4)
     assert leaks.find(cheat, list(TEXTS.values())) == []
     honest = leaderboard.judge("honest", bench, "wanda")
@@ -409,4 +409,4 @@ def test_a_laundered_text_is_not_found_by_the_search_but_by_the_held_out_text(be
     assert found["open"] < 0.97
     assert found["gap"] > 1.03
     mirror = standings.against(leaderboard.judge("m", bench, laundered(bench.model, TEXTS["held_out"], 1e4)), honest)
-    assert mirror["gap"] < 0.97  # the other text, the other way round
+    assert mirror["gap"] < 0.97  # with the other text, the gap is reversed

@@ -1,4 +1,4 @@
-"""The main job on the real model, small: the methods come out in the order that makes the project worth having."""
+"""The main job on the real model, at a small size: the methods rank as the project claims."""
 
 import pytest
 
@@ -14,13 +14,13 @@ pytestmark = pytest.mark.long
 @pytest.fixture(scope="module")
 def results(smollm2):
     model, tokenizer = smollm2
-    calibration = wanda.calibration_set(tokenizer, samples=12, length=256)  # with 8, SparseGPT at 2:4 hardly leads
+    calibration = wanda.calibration_set(tokenizer, samples=12, length=256)  # with 8, SparseGPT barely leads at 2:4
     tokens = wanda.eval_tokens(tokenizer)[: 2 * 256]
     rows = compare(model, calibration, tokens, settings(), length=256, progress=False)
     return {(row["method"], row["pattern"]): row for row in rows}
 
 
-def test_looking_at_the_activations_beats_magnitude_by_far(results):
+def test_using_the_activations_beats_magnitude_by_far(results):
     dense = results["dense", None]["perplexity"]
     for pattern in (None, "2:4"):
         magnitude, wanda_, sparsegpt = (results[m, pattern]["perplexity"] for m in ("magnitude", "wanda", "sparsegpt"))
@@ -28,7 +28,7 @@ def test_looking_at_the_activations_beats_magnitude_by_far(results):
         assert dense < sparsegpt < magnitude / 3
     assert (
         results["sparsegpt", "2:4"]["perplexity"] < results["wanda", "2:4"]["perplexity"]
-    )  # where the repair pays most
+    )  # where the update helps most
 
 
 def test_every_method_reaches_its_sparsity(results):
@@ -36,11 +36,11 @@ def test_every_method_reaches_its_sparsity(results):
         assert row["sparsity"] == pytest.approx(0 if method == "dense" else 0.5, abs=1e-3)
 
 
-def test_the_weights_are_given_back(results, smollm2):
+def test_the_weights_are_restored(results, smollm2):
     assert wanda.sparsity(smollm2[0]) < 1e-3
 
 
-def test_the_protocol_is_the_data_that_it_names(smollm2):
+def test_the_protocol_has_the_sizes_and_hashes_that_it_states(smollm2):
     _, tokenizer = smollm2
     windows, tokens = protocol.calibration(tokenizer), protocol.evaluation(tokenizer)
     assert windows.shape == (protocol.CALIBRATION["samples"], protocol.CALIBRATION["length"])

@@ -1,4 +1,4 @@
-"""results/claims.json holds the parameters, values and replicates of the notebooks' claims, and every value is in its band."""
+"""results/claims.json holds the notebooks' parameters, and their claims' values and replicates, all in their bands."""
 
 import json
 import re
@@ -94,7 +94,7 @@ def test_values_outside_their_band_are_found(notebook):
     replicates.announce(path)
     replicates.keep(path, run(path))
     assert replicates.outside(results.load("claims")) == [("42.1", "in the text", 2.0)]
-    (line,) = run(path, strict=True)  # its kernel knows that we are strict
+    (line,) = run(path, strict=True)  # its kernel sees WANDA_STRICT
     assert line["value"] == 6
 
 
@@ -108,7 +108,7 @@ def rows_of(perplexity, calibration="a"):
     return kept | {"rows": [row]}
 
 
-def test_a_band_covers_all_replicates_and_as_much_again():
+def test_a_band_extends_the_range_of_the_replicates_by_its_width():
     assert processors.band([50.0]) == (49.85, 50.15)
     assert processors.band([50.0, 51.0, 50.5]) == (49.0, 52.0)
 

@@ -1,4 +1,4 @@
-"""The published figures: typed once, each with its source, and compared only with what was measured in the same way."""
+"""The published figures: entered once, each with its source, and compared only with measurements made the same way."""
 
 import re
 
@@ -7,7 +7,7 @@ from wanda_course.reported import comparable, content, figures
 FIGURES = figures()
 
 
-def test_every_figure_says_what_it_is_and_where_it_was_read():
+def test_every_figure_has_its_setting_and_its_source():
     assert len(FIGURES) == 3 * 10 + 7 * 3
     for figure in FIGURES:
         assert figure["method"] in ("dense", "magnitude", "wanda", "sparsegpt")
@@ -19,7 +19,7 @@ def test_every_figure_says_what_it_is_and_where_it_was_read():
         assert figure["link"].startswith("https://github.com/")
 
 
-def test_no_figure_is_there_twice():
+def test_no_figure_appears_twice():
     keys = {(f["model"], f["window"], f["method"], f["amount"]) for f in FIGURES}
     assert len(keys) == len(FIGURES)
 
@@ -50,7 +50,7 @@ def test_a_measurement_is_compared_with_the_same_model_text_and_window_only():
         assert comparable(*other) == []
 
 
-def test_every_model_that_has_an_address_has_figures():
+def test_every_model_with_a_hub_id_has_figures():
     models = content()["models"]
     assert set(models.values()) == {figure["model"] for figure in FIGURES}
     for address in models:

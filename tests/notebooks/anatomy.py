@@ -1,7 +1,7 @@
-"""What every notebook of the course must look like. Each check takes a notebook and returns its complaints, as sentences.
+"""The required anatomy of the course's notebooks. Each check takes a notebook and yields its complaints, as sentences.
 
-They work on notebooks as nbformat reads them. `test_notebooks.py` runs them on the real ones, and on broken ones, to see
-that each of them can fail.
+The checks work on notebooks as nbformat reads them. `test_notebooks.py` runs them on the real ones, and on broken ones
+to show that each check can fail.
 """
 
 import re
@@ -16,14 +16,14 @@ MIN_ALT = 30  # characters
 MIN_CLAIMS = 3
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
-# A folder of somebody's machine. Addresses are let through: there something stands before the slash.
+# A folder on somebody's machine. Web addresses do not match: something precedes their slash.
 MACHINE_PATH = re.compile(r"(?<![\w./:~-])/(?:root|tmp|home|work|Users|var|opt|mnt)/[^\s\"')]*|\bC:\\+\w+")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 WORD = re.compile(r"[^\W\d_][\w'’-]*")
 
 
 def code_cells(notebook):
-    """The code cells that hold something."""
+    """The code cells that are not empty."""
     return [cell for _, cell in _numbered(notebook)]
 
 
@@ -33,7 +33,7 @@ def markdown(notebook):
 
 
 def lines(source):
-    """The lines that hold something."""
+    """The lines that are not blank."""
     return [line for line in source.splitlines() if line.strip()]
 
 
@@ -48,7 +48,7 @@ def bootstrap(notebook):
 
 
 def measured(notebook):
-    """(cores, minutes, GiB of memory, MB to fetch) that the header says a run takes; None if it does not say all of them."""
+    """(cores, minutes, GiB of memory, MB to fetch) of a run, from the header; None if any is missing."""
     found = re.search(
         r"<!-- measured -->\s+Measured on (\d+) cores? [^\n]*?: ([\d.]+) minutes, ([\d.]+) GiB of memory; ([\d,]+) MB fetched once",
         notebook.cells[0].source,
@@ -57,7 +57,7 @@ def measured(notebook):
 
 
 def core_minutes(notebook):
-    """The minutes that the header says a run took, times the cores it had; None if it does not say."""
+    """The minutes of a run times its cores, from the header; None if they are missing."""
     found = measured(notebook)
     return found[0] * found[1] if found else None
 
@@ -73,7 +73,7 @@ def executed_in_order(notebook):
 
 
 def own_parameters(notebook):
-    """What is committed was run with the notebook's own values: papermill has put no others in."""
+    """The committed run used the notebook's own values: papermill injected no others."""
     for number, cell in _numbered(notebook):
         if "injected-parameters" in cell.metadata.get("tags", []):
             yield f"cell {number} holds parameters of a profile: execute the notebook in place"
@@ -89,7 +89,7 @@ def no_errors(notebook):
 
 
 def alt_text(notebook):
-    """Every image says in words what it shows."""
+    """Every image has alt text that says what it shows."""
     for number, output in outputs(notebook):
         for kind in output.get("data", {}):
             if kind.startswith("image/"):
@@ -116,42 +116,42 @@ def figures_explained(notebook):
 
 
 def predictions(notebook):
-    """The reader is asked for a guess before the answer."""
+    """The reader is asked to predict before seeing the answer."""
     if "**Predict" not in markdown(notebook):
-        yield "nowhere is the reader asked to predict"
+        yield "the reader is never asked to predict"
 
 
 def claims_made(notebook):
-    """What was measured is claimed, under the notebook's own number, summed up at its end, and came out as in the text."""
+    """The notebook claims its measurements under its own number, sums them up at its end, and all match the text."""
     code = "\n".join(cell.source for cell in code_cells(notebook))
     number = notebook.cells[0].source[2:4]
     if f'claim = claims.under("{number}", globals())' not in code:
         yield f"nothing compares its claims: claims.under({number!r}, globals()) is missing"
     found = len(re.findall(r"\bclaim\(", code))
     if found < MIN_CLAIMS:
-        yield f"{found} claims; {MIN_CLAIMS} are wanted"
+        yield f"{found} claims; {MIN_CLAIMS} are required"
     places = [place for place, cell in enumerate(notebook.cells) if cell.source.startswith("## Takeaways")]
     if not places or notebook.cells[places[0] - 1].source != "claim.summary()":
-        yield "claim.summary() does not stand before the takeaways"
+        yield "claim.summary() is not the cell before the takeaways"
     for cell, output in outputs(notebook):
         if re.search(r"differs here|different here|claims not compared", str(output.get("text", ""))):
-            yield f"cell {cell} was committed with a claim that did not come out as in the text"
+            yield f"cell {cell} was committed with a claim that differs from the text or was not compared"
 
 
 def protocol_named(notebook):
-    """The data that it uses is shown, and a notebook with another protocol than the course's says so."""
+    """The notebook shows its data, and says so if its protocol is not the course's."""
     said = "\n".join(str(output.get("text", "")) for _, output in outputs(notebook))
     if "the course's protocol" not in said:
         yield "protocol.show was not called"
     elif "Not the course's protocol" in said and "**Another protocol.**" not in markdown(notebook):
-        yield "it has another protocol, and does not say so"
+        yield "it has another protocol and does not say so"
 
 
 def exercises_offered(notebook, keys):
-    """Each exercise is there, untouched and checked; hints and a solution are one line away; none is there that is not known.
+    """Each exercise is there, untouched and checked; hints and a solution are one line away; no exercise is unknown.
 
     Args:
-        keys: of the exercises that the notebook's set holds.
+        keys: of the exercises in the notebook's set.
     """
     code = "\n".join(cell.source for cell in code_cells(notebook))
     for key in sorted(set(re.findall(r'exercises\.\w+\("([\d.]+)"', code)) - set(keys)):
@@ -168,10 +168,10 @@ def exercises_offered(notebook, keys):
 
 
 def one_parameters_cell(notebook):
-    """Papermill needs to know where the parameters are, and a Colab user needs a form for each."""
+    """Papermill needs one cell tagged as parameters, and a Colab user needs a form for each parameter."""
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
-        yield f"{len(tagged)} cells are tagged parameters; one is wanted"
+        yield f"{len(tagged)} cells are tagged parameters; expected one"
     for cell in tagged:
         for line in lines(cell.source):
             if "# @param" not in line:
@@ -179,20 +179,20 @@ def one_parameters_cell(notebook):
 
 
 def short_bootstrap(notebook):
-    """The first code cell installs the package only where it is missing, in a few lines, and nothing else ever."""
+    """The first code cell installs the package only if it is missing, in a few lines, and nothing else."""
     source = bootstrap(notebook)
     if len(lines(source)) > MAX_BOOTSTRAP_LINES:
         yield f"the bootstrap cell has {len(lines(source))} lines; {MAX_BOOTSTRAP_LINES} are allowed"
     if 'find_spec("wanda_course")' not in source:
-        yield "the first code cell does not look for the package (find_spec) before it installs"
+        yield "the first code cell does not look for the package (find_spec) before installing it"
     for word in re.findall(
         r"\b(?:torch|numpy|transformers)\b|--?(?:U|upgrade|force-reinstall)\b|wanda-pruning\[", source
     ):
-        yield f"the bootstrap cell says {word!r}: it could replace what a platform brings along"
+        yield f"the bootstrap cell says {word!r}: it could replace a platform's own packages"
 
 
 def short_cells(notebook):
-    """Cells small enough to be taken in at a glance."""
+    """Cells are small enough to read at a glance."""
     sizes = {number: len(lines(cell.source)) for number, cell in _numbered(notebook)}
     for number, size in sizes.items():
         if size > MAX_LINES:
@@ -202,7 +202,7 @@ def short_cells(notebook):
 
 
 def more_prose_than_code(notebook):
-    """At least as many words of text as of code. Addresses, formulas and markup are no words."""
+    """There are at least as many words of text as of code. Addresses, formulas and markup do not count."""
     text = re.sub(r"\]\([^)]*\)|<[^>]*>|\$\$.*?\$\$|\$[^$]*\$", " ", markdown(notebook), flags=re.DOTALL)
     prose = len(WORD.findall(text))
     code = sum(len(WORD.findall(cell.source)) for cell in code_cells(notebook))
@@ -211,7 +211,7 @@ def more_prose_than_code(notebook):
 
 
 def links_resolve(notebook, folder):
-    """Relative links lead to files of the repository, anchors to headings. folder: where the notebook lies."""
+    """Relative links lead to files of the repository, anchors to headings. folder: the notebook's."""
     text = markdown(notebook)
     anchors = {
         heading.strip().replace(" ", "-").lower() for heading in re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
@@ -227,7 +227,7 @@ def links_resolve(notebook, folder):
 
 
 def no_machine_paths(notebook):
-    """Nothing says on whose machine, or where, the notebook was run. Images are not searched."""
+    """Nothing reveals on whose machine, or in which folder, the notebook was run. Images are not searched."""
     for number, cell in enumerate(notebook.cells):
         texts = [cell.source]
         for output in cell.get("outputs", []):
@@ -239,16 +239,16 @@ def no_machine_paths(notebook):
 
 
 def small(size):
-    """size: of the file, in bytes."""
+    """The file is small. size: in bytes."""
     if size > MAX_BYTES:
         yield f"the file has {size:,} bytes; {MAX_BYTES:,} are allowed"
 
 
 def first_cell(notebook, name, before=None, after=None):
-    """Title, promise, badge, objectives, prerequisites, measured cost, and the way to the neighbours.
+    """The first cell has a title, promise, badge, objectives, prerequisites, measured cost and links to neighbours.
 
     Args:
-        name: of the notebook, without folder and ending. before, after: names of the neighbours, if any.
+        name: of the notebook, without folder and suffix. before, after: names of the neighbours, if any.
     """
     cell = notebook.cells[0]
     if cell.cell_type != "markdown":
@@ -259,7 +259,7 @@ def first_cell(notebook, name, before=None, after=None):
     if not text or not re.match(rf"# {number} · \S", text[0]):
         yield f"the title is not '# {number} · …'"
     if len(text) < 2 or not re.fullmatch(r"\*[^*].*\*", text[1]):
-        yield "no line of promise in italics below the title"
+        yield "no promise in italics below the title"
     if BADGE not in source or f"/notebooks/{name}.ipynb)" not in source:
         yield f"no Colab badge that opens {name}.ipynb"
     for part in ("**You will**", "**You need**"):
@@ -273,7 +273,7 @@ def first_cell(notebook, name, before=None, after=None):
 
 
 def last_parts(notebook):
-    """Takeaways, questions to ask oneself, references."""
+    """The notebook has takeaways, self-check questions with folded answers, and references."""
     for part in ("## Takeaways", "**Ask yourself**", "**References.**"):
         if not re.search(rf"^{re.escape(part)}", markdown(notebook), flags=re.MULTILINE):
             yield f"no {part}"
@@ -281,11 +281,11 @@ def last_parts(notebook):
     questions = len(re.findall(r"^\d+\. ", asked, flags=re.MULTILINE))
     folded = len(re.findall(r"<details><summary>.*?</summary>.+?</details>", asked, flags=re.DOTALL))
     if not questions == folded >= 1:
-        yield f"{questions} questions to ask oneself, {folded} answers folded away"
+        yield f"{questions} self-check questions, {folded} folded answers"
 
 
 def portable_outputs(notebook):
-    """The cell that says which machine it runs on is not compared with what another machine said."""
+    """The output of the cell that names the machine is not compared with another machine's."""
     for number, cell in _numbered(notebook):
         if "environment.prepare()" in cell.source and "nbval-ignore-output" not in cell.metadata.get("tags", []):
             yield f"cell {number} calls environment.prepare() and lacks the tag nbval-ignore-output"
@@ -308,7 +308,7 @@ CHECKS = (
     last_parts,
     portable_outputs,
 )
-"""The checks that need nothing but the notebook."""
+"""The checks that need only the notebook."""
 
 
 def _numbered(notebook):

@@ -1,4 +1,4 @@
-"""The functions that notebooks build in cells, for the tests that hold them to the module's."""
+"""The functions that notebooks define in cells, for the tests that compare them with the module's."""
 
 import ast
 import json
@@ -12,7 +12,7 @@ SHAPES = [(1, 1), (3, 4), (8, 5), (16, 33), (40, 64)]
 
 
 def cell_function(notebook, name, **known):
-    """The function (or class) `name` as the one cell of a notebook defines it, run with `torch` and `known` in sight."""
+    """The function (or class) `name` from the one cell of a notebook that defines it, with `known` in scope."""
     cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     (source,) = [source for source in sources if f"def {name}(" in source or f"class {name}(" in source]
@@ -22,7 +22,7 @@ def cell_function(notebook, name, **known):
 
 
 def cell_definition(notebook, name):
-    """A function by its own few lines, from a cell that does other things besides."""
+    """A function from its definition alone, out of a cell that does other things too."""
     cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
     trees = [ast.parse("".join(cell["source"])) for cell in cells if f"def {name}(" in "".join(cell["source"])]
     (function,) = [node for tree in trees for node in tree.body if getattr(node, "name", None) == name]

@@ -1,11 +1,11 @@
-"""Play Colab on this machine: `make colab-rehearsal`. Notebooks 00 and 04 as they are committed, each alone.
+"""Simulate Colab locally: `make colab-rehearsal`. Runs notebooks 00 and 04 as committed, each alone.
 
-A fresh environment gets what Colab has already (torch, matplotlib, a kernel) and not the course. A notebook of HEAD is
-copied by itself into an empty folder and runs under the smallest profile; its bootstrap cell installs the course from this
-repository, over git, as it would from the public address. Then the rehearsal looks at what came of it: the course was
-imported from where it was installed, the commit is HEAD, and nothing that was there before has been replaced.
+A fresh environment gets what Colab preinstalls (torch, matplotlib, a kernel), but not the course. Each notebook of HEAD
+is copied alone into an empty folder and runs under the smallest profile; its bootstrap cell installs the course from
+this repository, over git, as it would from the public address. The rehearsal then checks that the course was imported
+from where it was installed, that the commit is HEAD, and that no preinstalled package was replaced.
 
-What it cannot show is Colab itself: its versions (here those of constraints.txt), its GPU, its own way to draw widgets.
+It cannot show Colab itself: its versions (here those of constraints.txt), its GPU, its rendering of widgets.
 """
 
 import argparse
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "colab"
 WANTED, REQUIRED, PROFILE = ("00", "04"), ("00", "04"), "ci"
 PREINSTALLED = ("pip>=24.1", "torch", "numpy", "matplotlib", "ipykernel", "ipywidgets")  # an older pip refuses git+file
-HIDDEN = ("PYTHONPATH", "PYTHONHOME", "WANDA_CACHE", "WANDA_DATA")  # with these the checkout would shine through
+HIDDEN = ("PYTHONPATH", "PYTHONHOME", "WANDA_CACHE", "WANDA_DATA")  # these would expose the checkout
 WITNESS = """import json, sys
 from importlib.metadata import distribution
 from wanda.sources import download
@@ -43,9 +43,9 @@ print(json.dumps({
 
 
 def chosen(paths):
-    """The notebooks to rehearse, of the paths in a commit.
+    """The notebooks to rehearse, from the paths in a commit.
 
-    Raises: ValueError if one is missing that must be there.
+    Raises: ValueError if a required one is missing.
     """
     found = {number: path for number in WANTED for path in paths if path.startswith(f"notebooks/{number}_")}
     missing = [number for number in REQUIRED if number not in found]
@@ -55,52 +55,52 @@ def chosen(paths):
 
 
 def redirected(notebook, address):
-    """Lead a notebook's bootstrap cell (the first code cell) to another git address, in place.
+    """Point a notebook's bootstrap cell (the first code cell) to another git address, in place.
 
-    Raises: ValueError if that cell does not hold one install command with the public address.
+    Raises: ValueError if that cell does not hold exactly one install command with the public address.
     """
     cell = next((cell for cell in notebook.cells if cell.cell_type == "code"), None)
     commands = INSTALL.findall(cell.source) if cell else []
     if len(commands) != 1:
         raise ValueError(
-            f"the first code cell has {len(commands)} install commands with the public address; one is wanted"
+            f"the first code cell has {len(commands)} install commands with the public address; expected one"
         )
     cell.source = INSTALL.sub(lambda found: found[1].replace("https://github.com/", address), cell.source)
 
 
 def testified(notebook):
-    """What the last cell, WITNESS, printed: a dict."""
+    """The output of the last cell, WITNESS: a dict."""
     return json.loads("".join(output.text for output in notebook.cells[-1].outputs))
 
 
 def stub_colab(site):
-    """Put a module google.colab into a site-packages folder. It is empty: what a notebook uses of it must be added here."""
+    """Put an empty module google.colab into a site-packages folder. Add here whatever a notebook uses of it."""
     folder = site / "google" / "colab"  # no __init__.py in google: other packages share that name
     folder.mkdir(parents=True)
     (folder / "__init__.py").write_text('"""Stands for Google\'s module in a rehearsal."""\n')
 
 
 def kernel(python, folder, environment):
-    """Write a kernel `colab` under `folder`, which becomes the first place where Jupyter looks for kernels."""
+    """Write a kernel `colab` under `folder`, and make Jupyter look for kernels there first."""
     place = folder / "jupyter" / "kernels" / "colab"
     place.mkdir(parents=True)
     command = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     content = {"argv": command, "display_name": "Colab", "language": "python", "env": environment}
     (place / "kernel.json").write_text(json.dumps(content))
-    startup = folder / "ipython" / "profile_default" / "startup"  # Colab's kernels have it imported from the start
+    startup = folder / "ipython" / "profile_default" / "startup"  # Colab's kernels import it at startup
     startup.mkdir(parents=True)
     (startup / "colab.py").write_text("import google.colab\n")
     os.environ["JUPYTER_PATH"] = str(folder / "jupyter")
 
 
 def environment(python, folder, pip_cache):
-    """What a kernel's environment must say beyond this process's: its own programs first, and an empty cache."""
+    """The variables of a kernel's environment beyond this process's: its own programs first, and an empty cache."""
     return dict.fromkeys(HIDDEN, "") | {
         "PATH": os.pathsep.join([str(python.parent), os.environ["PATH"]]),
         "VIRTUAL_ENV": str(python.parent.parent),
         "IPYTHONDIR": str(folder / "ipython"),
         "XDG_CACHE_HOME": str(folder / "cache"),
-        "PIP_CACHE_DIR": pip_cache,  # wheels fetched once before are taken from there: the only help it gets
+        "PIP_CACHE_DIR": pip_cache,  # reuses wheels fetched before: the only help it gets
         "PIP_CONSTRAINT": str(ROOT / "constraints.txt"),
     }
 
@@ -109,7 +109,7 @@ def environment(python, folder, pip_cache):
 
 
 def installed(site):
-    """What is in a site-packages folder: a dict from a distribution to its (version, time of installation)."""
+    """The distributions in a site-packages folder: dict from name to (version, time of installation)."""
     found = {}
     for folder in site.glob("*.dist-info"):
         name, _, version = folder.name.removesuffix(".dist-info").rpartition("-")
@@ -118,7 +118,7 @@ def installed(site):
 
 
 def replaced(before, after):
-    """The distributions of `before` that are gone or were installed again, as sentences."""
+    """The distributions of `before` that were removed or reinstalled, as sentences."""
     for name, (version, _) in before.items():
         if name not in after:
             yield f"{name} {version} was removed"
@@ -127,7 +127,7 @@ def replaced(before, after):
 
 
 def doubts(witness, site, folder, head):
-    """What is wrong with where the course came from, as sentences. witness: what WITNESS printed."""
+    """The problems with where the course came from, as sentences. witness: the output of WITNESS."""
     if Path(witness["package"]).parent.resolve() != site.resolve() or witness["checkout"] != "None":
         yield f"the course was imported from {witness['package']} (checkout: {witness['checkout']}), not from {site}"
     if not Path(witness["cache"]).resolve().is_relative_to(folder.resolve()):
@@ -143,13 +143,13 @@ def doubts(witness, site, folder, head):
 
 
 def git(*arguments):
-    """What git says about this repository."""
+    """The output of a git command in this repository."""
     return subprocess.run(["git", *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 @contextlib.contextmanager
 def step(what):
-    """Say what is done, and the minutes it took."""
+    """Print the name of a step and the minutes it took."""
     print(f"{what} ...", flush=True)
     began = time.perf_counter()
     yield
@@ -157,7 +157,7 @@ def step(what):
 
 
 def prepare(folder):
-    """Make the environment that plays Colab. Returns its python and its site-packages folder."""
+    """Create the environment that simulates Colab. Returns its python and its site-packages folder."""
     for name in HIDDEN:
         os.environ.pop(name, None)
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
@@ -173,8 +173,8 @@ def prepare(folder):
 
 
 def rehearse(path, folder, python, site):
-    """Run one notebook of HEAD alone, from its bootstrap cell to its end. Returns what is wrong, as sentences."""
-    if "wanda-pruning" in installed(site):  # of the notebook before; in Colab each finds a machine without it
+    """Run one notebook of HEAD alone, from its bootstrap cell to its end. Returns the problems, as sentences."""
+    if "wanda-pruning" in installed(site):  # from the previous notebook; in Colab each starts without it
         subprocess.run([python, "-m", "pip", "uninstall", "-q", "-y", "wanda-pruning"], check=True)
     before = installed(site)
     content = folder / "content" / Path(path).stem
@@ -203,17 +203,17 @@ def rehearse(path, folder, python, site):
 
 
 def main(arguments=None):
-    """Rehearse. Returns the exit status: 0, or 1 if anything went otherwise than in a lesson that works."""
+    """Rehearse. Returns the exit status: 1 if there are problems, else 0."""
     argparse.ArgumentParser(prog="colab_rehearsal", description=__doc__.partition("\n")[0]).parse_args(arguments)
     began = time.perf_counter()
     head = git("rev-parse", "--short", "HEAD").strip()
-    print(f"Rehearsed is the commit {head}: {git('log', '-1', '--format=%s').strip()}")
+    print(f"Rehearsing commit {head}: {git('log', '-1', '--format=%s').strip()}")
     if changed := git("status", "--porcelain").splitlines():
-        print(f"NOT rehearsed: {len(changed)} changes that are not committed, such as {changed[0].strip()}")
+        print(f"NOT rehearsed: {len(changed)} uncommitted changes, such as {changed[0].strip()}")
     paths = chosen(git("ls-tree", "--name-only", "HEAD", "notebooks/").split())
     absent = [number for number in WANTED if not any(f"/{number}_" in path for path in paths)]
     if absent:
-        print(f"Left out, not committed yet: notebook {', '.join(absent)}")
+        print(f"Skipped, not committed yet: notebook {', '.join(absent)}")
     problems = []
     with tempfile.TemporaryDirectory(prefix="colab-") as name:
         folder = Path(name).resolve()
@@ -228,7 +228,7 @@ def main(arguments=None):
     for problem in problems:
         print(f"WRONG: {problem}")
     result = f"failed (problems: {len(problems)})" if problems else f"passed (notebooks: {len(paths)})"
-    print(f"The rehearsal {result}, {(time.perf_counter() - began) / 60:.1f} minutes in all")
+    print(f"The rehearsal {result}, {(time.perf_counter() - began) / 60:.1f} minutes in total")
     return 1 if problems else 0
 
 

@@ -1,4 +1,4 @@
-"""The parts of the rehearsal that need no installation; `make colab-rehearsal` plays the whole of it."""
+"""The parts of the rehearsal that need no installation; `make colab-rehearsal` runs all of it."""
 
 import json
 import os
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 
-def test_of_the_notebooks_there_are_those_wanted_are_chosen_in_order():
+def test_the_notebooks_to_rehearse_are_chosen_in_order():
     paths = ["notebooks/04_b.ipynb", "notebooks/00_a.ipynb", "notebooks/06_c.ipynb", "notebooks/profiles"]
     assert rehearsal.chosen(paths) == ["notebooks/00_a.ipynb", "notebooks/04_b.ipynb"]
 
@@ -25,14 +25,14 @@ def test_of_the_notebooks_there_are_those_wanted_are_chosen_in_order():
     ("paths", "missing"),
     [([], "00, 04"), (["notebooks/04_b.ipynb"], "00"), (["notebooks/00_a.ipynb", "notebooks/06_c.ipynb"], "04")],
 )
-def test_without_one_of_the_two_notebooks_there_is_no_rehearsal(paths, missing):
+def test_without_both_notebooks_there_is_no_rehearsal(paths, missing):
     has = ", ".join(paths) or "none"
     with pytest.raises(ValueError, match=f"notebook {missing} is not committed; HEAD has {has}"):
         rehearsal.chosen(paths)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_bootstrap_of_every_notebook_can_be_led_elsewhere(path):
+def test_the_bootstrap_of_every_notebook_can_be_redirected(path):
     notebook, before = (nbformat.read(path, as_version=4) for _ in range(2))
     rehearsal.redirected(notebook, "file:///a/copy")
     changed = [(old, new) for old, new in zip(before.cells, notebook.cells, strict=True) if old.source != new.source]
@@ -97,7 +97,7 @@ def distribution(site, name, version, second):
     return folder
 
 
-def test_what_is_replaced_removed_or_installed_again_is_noticed(tmp_path):
+def test_replaced_removed_and_reinstalled_packages_are_noticed(tmp_path):
     torch = distribution(tmp_path, "torch", "2.13.0+cpu", 100)
     distribution(tmp_path, "numpy", "2.4.6", 100)
     distribution(tmp_path, "jupyter_core", "5.9.1", 100)
@@ -107,7 +107,7 @@ def test_what_is_replaced_removed_or_installed_again_is_noticed(tmp_path):
     distribution(tmp_path, "wanda_pruning", "0.1.0", 200)
     assert list(rehearsal.replaced(before, rehearsal.installed(tmp_path))) == []
 
-    os.utime(torch / "RECORD", (200, 200))  # the same version, installed again
+    os.utime(torch / "RECORD", (200, 200))  # the same version, reinstalled
     assert list(rehearsal.replaced(before, rehearsal.installed(tmp_path))) == [
         "torch 2.13.0+cpu was replaced by 2.13.0+cpu"
     ]
@@ -144,7 +144,7 @@ def test_a_course_that_came_from_elsewhere_is_doubted(tmp_path):
 
 
 def test_the_last_cell_testifies_where_the_course_came_from(tmp_path):
-    """WITNESS run here and now, where every doubt is justified."""
+    """WITNESS run in this checkout, where every doubt is justified."""
     code = (
         "from importlib import metadata\n"
         "true = metadata.distribution\n"

@@ -1,4 +1,4 @@
-"""What notebook 03 builds in cells, the module owns: the two give the same results."""
+"""The functions in notebook 03's cells give the same results as the module's."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def group_mask(row_mask):
 
 
 @pytest.mark.parametrize(("outputs", "width"), SHAPES)
-def test_the_score_of_notebook_03_is_that_of_the_module(wanda_score, outputs, width):
+def test_the_score_of_notebook_03_is_the_modules(wanda_score, outputs, width):
     weight, norm = scores(outputs, width), scores(width, 1)[:, 0].abs()
     assert torch.equal(wanda_score(weight, norm), module_score(weight, norm))
 
@@ -34,7 +34,7 @@ def test_the_score_of_notebook_03_is_that_of_the_module(wanda_score, outputs, wi
 @pytest.mark.parametrize("levels", [None, 3])
 @pytest.mark.parametrize("sparsity", SPARSITIES)
 @pytest.mark.parametrize(("outputs", "width"), SHAPES)
-def test_the_mask_of_notebook_03_is_that_of_the_module(row_mask, outputs, width, sparsity, levels):
+def test_the_mask_of_notebook_03_is_the_modules(row_mask, outputs, width, sparsity, levels):
     score = scores(outputs, width, levels)
     assert torch.equal(row_mask(score, sparsity), wanda.prune_mask(score, sparsity))
 
@@ -43,6 +43,6 @@ def test_the_mask_of_notebook_03_is_that_of_the_module(row_mask, outputs, width,
 @pytest.mark.parametrize("levels", [None, 3])
 @pytest.mark.parametrize("sparsity", SPARSITIES)
 @pytest.mark.parametrize(("outputs", "width"), SHAPES)
-def test_the_groups_of_notebook_03_are_those_of_the_module(group_mask, outputs, width, sparsity, levels, group):
+def test_the_groups_of_notebook_03_are_the_modules(group_mask, outputs, width, sparsity, levels, group):
     score = scores(outputs, width, levels)
     assert torch.equal(group_mask(score, sparsity, group), wanda.prune_mask(score, sparsity, group=group))

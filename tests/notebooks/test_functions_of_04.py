@@ -1,4 +1,4 @@
-"""What notebook 04 builds in cells, the module owns: the two give the same results."""
+"""The functions in notebook 04's cells give the same results as the module's."""
 
 from contextlib import suppress
 
@@ -31,7 +31,7 @@ def weights(model):
     return {layer.name: layer.weight.clone() for block in find_blocks(model) for layer in block.layers}
 
 
-def test_the_blocks_of_notebook_04_are_those_that_the_module_finds(walking, model):
+def test_the_blocks_of_notebook_04_are_the_modules(walking, model):
     assert walking["blocks_of"](model) is model.model.layers
     ours = [
         f"model.layers.{index}.{name}"
@@ -43,7 +43,7 @@ def test_the_blocks_of_notebook_04_are_those_that_the_module_finds(walking, mode
 
 @pytest.mark.parametrize("sparsity", [0.25, 0.5, 0.7])
 @pytest.mark.parametrize("options", [{}, {"num_hidden_layers": 1}, {"num_key_value_heads": 4, "seed": 3}])
-def test_the_walk_of_notebook_04_is_that_of_the_module(walking, calibration, options, sparsity):
+def test_the_walk_of_notebook_04_is_the_modules(walking, calibration, options, sparsity):
     ours, theirs = tiny(**options), tiny(**options)
     walking["walk"](ours, calibration, sparsity)
     wanda.prune(theirs, calibration, sparsity=sparsity, progress=False)
@@ -53,7 +53,7 @@ def test_the_walk_of_notebook_04_is_that_of_the_module(walking, calibration, opt
         assert torch.equal(weight, expected[name]), name
 
 
-def test_the_inputs_that_notebook_04_catches_are_those_that_the_module_captures(walking, model, calibration):
+def test_the_inputs_captured_by_notebook_04_are_the_modules(walking, model, calibration):
     hidden, arguments = walking["inputs_of_first_block"](model, calibration)
     batches = [{"input_ids": window[None]} for window in calibration]
     with torch.no_grad():
@@ -66,10 +66,10 @@ def test_the_inputs_that_notebook_04_catches_are_those_that_the_module_captures(
         elif isinstance(value, tuple):
             assert all(map(torch.equal, arguments[name], value)), name
     assert arguments.keys() == calls[0][0].kwargs.keys()
-    assert not model.model.layers[0]._forward_pre_hooks  # the hook is gone
+    assert not model.model.layers[0]._forward_pre_hooks  # the hook is removed
 
 
-def test_the_norms_of_notebook_04_are_those_of_the_module(walking, model, calibration):
+def test_the_norms_of_notebook_04_are_the_modules(walking, model, calibration):
     hidden, arguments = walking["inputs_of_first_block"](model, calibration)
     blocks = find_blocks(model)
     with torch.no_grad():
@@ -83,7 +83,7 @@ def test_the_norms_of_notebook_04_are_those_of_the_module(walking, model, calibr
 
 
 def test_the_walk_of_notebook_04_feeds_pruned_outputs_forward(walking, calibration):
-    """Else the comparison above could not tell the walk from one forward pass of the dense model."""
+    """Otherwise the comparison above could not distinguish the walk from one forward pass of the dense model."""
     walked, dense = tiny(), tiny()
     walking["walk"](walked, calibration, 0.5)
     wanda.prune(dense, calibration, propagate="dense", progress=False)

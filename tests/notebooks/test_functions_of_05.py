@@ -1,4 +1,4 @@
-"""What notebook 05 builds in cells, the module owns: the two give the same results."""
+"""The functions in notebook 05's cells give the same results as the module's."""
 
 import pytest
 import reference
@@ -33,7 +33,7 @@ def upper_factor(hessian):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(("outputs", "width"), [(1, 1), (3, 4), (5, 20), (8, 33)])
-def test_the_repairs_of_notebook_05_are_that_of_the_published_algorithm(damped, outputs, width, seed):
+def test_the_repairs_of_notebook_05_match_the_published_algorithm(damped, outputs, width, seed):
     weight, hessian, mask = known_problem(outputs, width, seed)
     expected, _ = reference.sparsegpt(weight, hessian, mask=mask)
     matrix = damped(hessian)
@@ -49,7 +49,7 @@ def test_the_repairs_of_notebook_05_are_that_of_the_published_algorithm(damped, 
 
 @pytest.mark.parametrize("sparsity", [0.25, 0.5, 0.75])
 @pytest.mark.parametrize("block", [4, 8, 128])
-def test_sparsegpt_of_notebook_05_is_that_of_the_published_algorithm_and_of_the_module(damped, sparsity, block):
+def test_sparsegpt_of_notebook_05_matches_the_published_algorithm_and_the_module(damped, sparsity, block):
     weight, hessian, _ = known_problem(6, 24)
     repair_block = cell_function(SPARSEGPT, "repair_block")
     known = {"damped": damped, "prune_mask": wanda.prune_mask, "repair_block": repair_block}
@@ -98,7 +98,7 @@ def test_the_solution_of_exercise_05_4_is_the_matrix_that_the_module_factorises(
 
 
 @pytest.mark.parametrize(("text", "low", "high"), [("wikitext2", 0.85, 1), ("wikipedia", 1, 1.15)])
-def test_which_text_judges_decides_between_sparsegpt_and_wanda_as_notebook_05_says(text, low, high):
+def test_the_text_decides_between_sparsegpt_and_wanda_as_notebook_05_says(text, low, high):
     cells = results.quality(text=text, amount="50%", method=("sparsegpt", "wanda"), usual=True)
     half = {cell["method"]: cell["perplexity"] for cell in cells if cell["seed"] == 0}
     assert low < half["sparsegpt"] / half["wanda"] < high

@@ -1,4 +1,4 @@
-"""What notebook 07 builds in cells, the module owns: the two give the same results."""
+"""The functions in notebook 07's cells give the same results as the module's."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ REAL_SPEED = "07_real_speed"
 
 @pytest.mark.parametrize("zeros", [0.0, 0.4])
 @pytest.mark.parametrize(("outputs", "width"), [(1, 4), (3, 8), (5, 20)])
-def test_packing_by_hand_in_notebook_07_is_that_of_the_module(outputs, width, zeros):
+def test_packing_by_hand_in_notebook_07_matches_the_module(outputs, width, zeros):
     weight = scores(outputs, width)
     weight = weight.masked_fill(wanda.prune_mask(weight.abs(), pattern="2:4"), 0)
     weight[:, torch.rand(width, generator=torch.Generator().manual_seed(0)) < zeros] = 0
@@ -27,12 +27,12 @@ def test_packing_by_hand_in_notebook_07_is_that_of_the_module(outputs, width, ze
 
 
 @pytest.mark.parametrize(("keep", "size", "value"), [(2, 4, 16), (4, 8, 16), (2, 4, 8), (1, 4, 16), (16, 32, 16)])
-def test_the_bits_of_notebook_07_are_those_of_its_exercise(keep, size, value):
+def test_the_bits_of_notebook_07_match_its_exercise(keep, size, value):
     assert cell_function(REAL_SPEED, "n_m_bits")(keep, size, value) == bits_per_weight(keep, size, value)
 
 
 @pytest.mark.parametrize("count", [1, 20, 160, 4096])
-def test_the_estimate_of_notebook_07_is_that_of_its_exercise(count):
+def test_the_estimate_of_notebook_07_matches_its_exercise(count):
     dense, sparse = cell_function(REAL_SPEED, "estimate")(count)
     assert dense / sparse == pytest.approx(expected_speedup(count, 4096 * 4096, 2e12, 3e14))
 

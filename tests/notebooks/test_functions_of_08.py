@@ -1,4 +1,4 @@
-"""What notebook 08 builds in cells: norms window by window, any choice of which gives the masks of the module."""
+"""The norms per window in notebook 08's cells give the module's masks for any choice of windows."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def test_the_norms_of_notebook_08_give_the_masks_of_the_module(window_squares, n
     assert all(torch.equal(layer.weight == 0, expected[layer.name]) for layer in layers)
 
 
-def test_the_norms_of_notebook_08_leave_padding_out(window_squares, norms):
+def test_the_norms_of_notebook_08_exclude_padding(window_squares, norms):
     model, windows = tiny(), scores(3, 12, levels=VOCABULARY).long()
     layers = [layer for block in find_blocks(model) for layer in block.layers]
     mask = (torch.arange(12) < torch.tensor([[12], [5], [1]])).long()

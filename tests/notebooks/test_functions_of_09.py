@@ -1,4 +1,4 @@
-"""What notebook 09 builds in cells: the module's mask holder, peft's adapter, and a training loop that can be interrupted."""
+"""The functions in notebook 09's cells match the module's masks and peft's adapter, and its training loop resumes."""
 
 import sys
 
@@ -39,7 +39,7 @@ def pruned(calibration):
 
 @pytest.mark.parametrize("clip", [None, 0.1])
 @pytest.mark.parametrize("make", OPTIMISERS.values(), ids=OPTIMISERS)
-def test_the_zeros_held_by_notebook_09_are_those_held_by_the_module(hold_zeros, calibration, make, clip):
+def test_notebook_09_holds_the_zeros_as_the_module_does(hold_zeros, calibration, make, clip):
     ours, theirs = pruned(calibration), pruned(calibration)
     before = {name: weight.detach().clone() for name, weight in weights(ours).items()}
     handles = hold_zeros(list(weights(ours).values()))
@@ -56,7 +56,7 @@ def test_the_zeros_held_by_notebook_09_are_those_held_by_the_module(hold_zeros, 
         assert not torch.equal(weight, before[name]), name
 
 
-def test_without_the_handles_of_notebook_09_the_zeros_go(hold_zeros, calibration):
+def test_without_the_handles_of_notebook_09_the_zeros_are_lost(hold_zeros, calibration):
     model = pruned(calibration)
     for handle in hold_zeros(list(weights(model).values())):
         handle.remove()
@@ -65,7 +65,7 @@ def test_without_the_handles_of_notebook_09_the_zeros_go(hold_zeros, calibration
 
 
 @pytest.mark.parametrize("limit", [0.5, 100.0])
-def test_the_step_of_exercise_1_is_that_of_pytorch_under_the_mask(hold_zeros, limit):
+def test_the_step_of_exercise_1_is_pytorchs_under_the_mask(hold_zeros, limit):
     old, first, second = torch.randn(3, 6, 5, generator=torch.Generator().manual_seed(0))
     mask = wanda.prune_mask(old.abs())
     weight = torch.nn.Parameter(old.clone())
@@ -87,7 +87,7 @@ def test_the_step_of_exercise_1_is_that_of_pytorch_under_the_mask(hold_zeros, li
 # LoRA -------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_adapter_of_notebook_09_is_that_of_peft(adapted):
+def test_the_adapter_of_notebook_09_is_pefts(adapted):
     layer, x = torch.nn.Linear(12, 7, bias=False), torch.randn(3, 5, 12)
     model = peft.get_peft_model(
         torch.nn.Sequential(layer), peft.LoraConfig(r=4, lora_alpha=6, target_modules=["0"], init_lora_weights=False)
@@ -102,7 +102,7 @@ def test_the_adapter_of_notebook_09_is_that_of_peft(adapted):
     assert sum(p.numel() for p in ours.parameters() if p.requires_grad) == EXERCISES["09.2"].solution([(7, 12)], 4)
 
 
-def test_the_merge_of_exercise_4_is_that_of_the_module(calibration):
+def test_the_merge_of_exercise_4_is_the_modules(calibration):
     config = peft.LoraConfig(r=4, lora_alpha=3, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
     model = peft.get_peft_model(pruned(calibration), config)
     layers = {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
@@ -128,7 +128,7 @@ def test_the_merge_of_exercise_4_is_that_of_the_module(calibration):
 
 @pytest.fixture
 def loop():
-    """`fine_tune` of the notebook, on random windows, with all that it names."""
+    """The names that the notebook's `fine_tune` uses, with random windows."""
     windows = torch.randint(VOCABULARY, (20, 12), generator=torch.Generator().manual_seed(5))
     known = {"windows": windows, "batch_size": 3, "windows_at_once": 2, "seed": 0, "tqdm": tqdm, "sys": sys}
     known |= {"model_name": "tiny", "sparsity": 0.5, "training_source": "random", "calibration_source": "random"}
@@ -145,7 +145,7 @@ def run(loop, calibration, watch=lambda model: None, file=None, rate=0.01):
     return model.state_dict(), history
 
 
-def test_gradients_of_a_batch_do_not_depend_on_how_many_windows_go_at_once(loop, model):
+def test_gradients_of_a_batch_do_not_depend_on_the_windows_at_once(loop, model):
     batch = loop["windows"][:3]
     loss = loop["learn"](model, batch)
     found = [parameter.grad.clone() for parameter in model.parameters()]
@@ -158,7 +158,7 @@ def test_gradients_of_a_batch_do_not_depend_on_how_many_windows_go_at_once(loop,
 
 
 @pytest.mark.parametrize("call", [2, 3, 4])
-def test_an_interrupted_run_ends_in_the_bits_of_an_uninterrupted_one(loop, calibration, tmp_path, call):
+def test_an_interrupted_run_is_bit_identical_to_an_uninterrupted_one(loop, calibration, tmp_path, call):
     calls = []
 
     def interrupt(model):
@@ -178,8 +178,8 @@ def test_an_interrupted_run_ends_in_the_bits_of_an_uninterrupted_one(loop, calib
 
 
 @pytest.mark.parametrize("forgotten", ["optimiser", "generator"])
-def test_what_the_file_holds_is_needed(loop, calibration, tmp_path, forgotten):
-    """The comparison above notices when the memory of the optimiser, or the place in the draw of batches, is lost."""
+def test_the_saved_state_is_needed(loop, calibration, tmp_path, forgotten):
+    """The comparison above fails if the optimiser's state, or the generator's that draws the batches, is lost."""
     straight, _ = run(loop, calibration)
     file, seen = tmp_path / "state.pt", []
 
@@ -200,7 +200,7 @@ def test_what_the_file_holds_is_needed(loop, calibration, tmp_path, forgotten):
     assert not all(torch.equal(resumed[name], straight[name]) for name in straight)
 
 
-def test_a_file_of_other_settings_is_refused(loop, calibration, tmp_path):
+def test_a_file_from_other_settings_is_refused(loop, calibration, tmp_path):
     run(loop, calibration, file=tmp_path / "state.pt")
     with pytest.raises(ValueError, match=r"state\.pt belongs to a run with .*'rate': 0.01.*, not .*'rate': 0.02"):
         run(loop, calibration, file=tmp_path / "state.pt", rate=0.02)

@@ -1,4 +1,4 @@
-"""What notebook 10 builds in a cell is what lm-eval computes."""
+"""The function in notebook 10's cell computes what lm-eval does."""
 
 import pytest
 from cells import cell_function
@@ -8,7 +8,7 @@ import wanda
 from wanda.tools.zeroshot import SKILLS
 
 
-def test_the_log_likelihood_of_notebook_10_is_that_of_lm_eval(random_model, tokenizer):  # noqa: F811
+def test_the_log_likelihood_of_notebook_10_matches_lm_eval(random_model, tokenizer):  # noqa: F811
     log_likelihood = cell_function("10_zero_shot", "log_likelihood")
     samples = wanda.zero_shot_results(random_model, tokenizer, limit=1)["samples"]
     for skill in SKILLS:

@@ -1,4 +1,4 @@
-"""What notebook 11 builds in cells: published scores, held against the formulas entry by entry."""
+"""The published scores in notebook 11's cells match their formulas, entry by entry."""
 
 from functools import partial
 
@@ -17,7 +17,7 @@ ELEVEN = "11_your_own_metric"
 
 
 def listening(name, model):
-    """A cell's function that listens to the layers of a model."""
+    """A cell's function that hooks the layers of a model."""
     layers = [layer for block in find_blocks(model) for layer in block.layers]
     listen = cell_function(ELEVEN, "listen", layers=layers, partial=partial)
     return cell_function(ELEVEN, name, layers=layers, listen=listen)
@@ -25,7 +25,7 @@ def listening(name, model):
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize(("outputs", "width"), SHAPES)
-def test_relative_importance_is_its_formula(outputs, width, power):
+def test_relative_importance_matches_its_formula(outputs, width, power):
     weight, norm = scores(outputs, width), scores(width, 1)[:, 0].abs()
     found = cell_function(ELEVEN, "ria_score")(weight, norm, power)
     for i in range(outputs):
@@ -36,7 +36,7 @@ def test_relative_importance_is_its_formula(outputs, width, power):
 
 
 @pytest.mark.parametrize(("outputs", "width"), SHAPES)
-def test_the_blended_score_is_its_formula(outputs, width):
+def test_the_blended_score_matches_its_formula(outputs, width):
     weight, norm, size = scores(outputs, width), scores(width, 1)[:, 0].abs(), scores(outputs, width + 1)[:, 1:].abs()
     found = cell_function(ELEVEN, "gradient_score")(weight, norm, size, 3.0)
     assert torch.allclose(found, weight.abs() * (norm + 3 * size))
@@ -61,13 +61,13 @@ def test_blocks_of_one_size_get_the_sparsities_of_the_exercise():
     assert float(found.mean()) == pytest.approx(0.6)
 
 
-def test_blocks_that_are_alike_lose_the_same():
+def test_equal_blocks_get_equal_sparsities():
     found = cell_function(ELEVEN, "owl_sparsities")(torch.full((4,), 0.02), 0.6)
     assert torch.equal(found, torch.full((4,), 0.6))
 
 
 def recorded_norms(model, calibration):
-    """What `wanda.prune` hands to a score function, layer by layer, after it has tried the function on some shapes."""
+    """The norms that `wanda.prune` passes to a score function, layer by layer, without those of its trial calls."""
     norms = []
     with restoring(model):
 
@@ -105,7 +105,7 @@ def test_moments_are_those_of_the_inputs_themselves(model, calibration):
     assert torch.allclose(variance, tokens.var(dim=0, correction=0), atol=1e-6)
 
 
-def test_norms_are_those_that_pruning_hands_to_a_score(model, calibration):
+def test_norms_are_those_that_pruning_passes_to_a_score(model, calibration):
     found = listening("input_norms", model)(model, calibration)
     assert not any(module._forward_pre_hooks for module in model.modules())
     norms = recorded_norms(model, calibration)

@@ -1,4 +1,4 @@
-"""What notebook 04 shows of measurements on a GPU: plainly that there are none, or those of results/gpu.json."""
+"""Notebook 04 shows the GPU measurements in results/gpu.json, or says that there are none."""
 
 import json
 
@@ -14,7 +14,7 @@ SIZES = {"blocks": 2, "hidden": 32, "intermediate": 64, "heads": 4, "samples": 3
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    """A gpu.json as the benchmark writes it: a dry run, said to be of a GPU."""
+    """A gpu.json as the benchmark writes it: a dry run, labelled as a GPU's."""
     file = tmp_path_factory.mktemp("results") / "gpu.json"
     sizes = [text for name, size in SIZES.items() for text in (f"--{name}", str(size))]
     gpu.main([*sizes, "--dtype", "float32", "--device", "cpu", "--out", str(file)])
@@ -27,7 +27,7 @@ def file(tmp_path_factory):
 
 
 def shown(monkeypatch, file):
-    """What the notebook's cell prints and displays, with this file."""
+    """The output of the notebook's cell with this file: what it prints and displays."""
     notebook = nbformat.read(NOTEBOOKS / "04_prune_llama.ipynb", as_version=4)
     (source,) = [c.source for c in notebook.cells if c.cell_type == "code" and "gpu_results.record()" in c.source]
     monkeypatch.setattr(results, "file", lambda name: file)
@@ -53,15 +53,15 @@ def test_with_measurements_the_notebook_shows_them(monkeypatch, file):
     assert all("100.0%" in line for line in agreement)  # the dry run compares a CPU with itself
 
 
-def test_what_was_measured_on_a_cpu_is_not_shown_as_a_gpus(monkeypatch, file, tmp_path):
+def test_cpu_measurements_are_not_shown_as_a_gpus(monkeypatch, file, tmp_path):
     content = json.loads(file.read_text())
     content["machine"]["gpu"] = None
     (tmp_path / "gpu.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="which is no GPU"):
+    with pytest.raises(ValueError, match="not on a GPU; measure it again"):
         shown(monkeypatch, tmp_path / "gpu.json")
 
 
-def test_what_is_committed_was_measured_on_a_gpu_and_meets_the_aims():
+def test_the_committed_measurements_are_from_a_gpu_and_meet_the_targets():
     content = gpu_results.record()
     assert content["machine"]["gpu"] in gpu_results.caption(content)
     assert gpu_results.seconds(content, "magnitude") < 3

@@ -1,4 +1,4 @@
-"""The notebooks run, their committed outputs are what they compute, and each has the anatomy that readers count on.
+"""The notebooks run, reproduce their committed outputs, and have the anatomy that readers rely on.
 
 Every check of `anatomy.py` is also run on a notebook that is broken in exactly that way.
 """
@@ -26,7 +26,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 @functools.cache
 def read(path):
-    """A notebook, validated; read once, so nobody may change it."""
+    """A validated notebook, cached: do not modify it."""
     return nbformat.read(path, as_version=4)
 
 
@@ -34,7 +34,7 @@ def stem(path):
     return path.stem
 
 
-QUICKEST = min(NOTEBOOKS, key=lambda path: anatomy.core_minutes(read(path)) or float("inf"))  # as their headers say
+QUICKEST = min(NOTEBOOKS, key=lambda path: anatomy.core_minutes(read(path)) or float("inf"))  # by their headers
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=stem)
 
 
@@ -57,7 +57,7 @@ def test_its_committed_outputs_are_what_it_computes(path):
 
 
 def compare_outputs(*notebooks):
-    """Execute notebooks and compare what their cells print with what is committed."""
+    """Execute notebooks and compare their outputs with the committed ones."""
     command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-v"]
     search = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": search}
@@ -67,7 +67,7 @@ def compare_outputs(*notebooks):
 @every_notebook
 @pytest.mark.long
 def test_it_runs_to_the_end_under_the_ci_profile(path, tmp_path, four_blocks):
-    """On a random model of four blocks. Folders that it would write to are temporary."""
+    """On a random model of four blocks, with temporary output folders."""
     out = tmp_path / path.name
     names = papermill.inspect_notebook(str(path))
     models = {name: str(four_blocks) for name in names if name in ("model_name", "walk_model")}
@@ -86,7 +86,7 @@ def test_a_misspelt_parameter_is_refused(tmp_path):
     assert not (tmp_path / "out.ipynb").exists()
 
 
-def test_parameters_of_the_command_line_keep_the_kind_that_the_notebook_has():
+def test_parameters_of_the_command_line_keep_the_notebooks_types():
     (benchmark,) = (ROOT / "notebooks").glob("06_*.ipynb")
     given = execute.given(["patterns=2:4", "evaluation_source=2024", "seed=3"], benchmark)
     assert given == {"patterns": "2:4", "evaluation_source": "2024", "seed": 3}
@@ -96,11 +96,11 @@ def test_parameters_of_the_command_line_keep_the_kind_that_the_notebook_has():
 
 @pytest.mark.parametrize("profile", ["cj", ""])
 def test_an_unknown_profile_is_refused(profile, tmp_path):
-    with pytest.raises(ValueError, match=r"there is no profile .*; there are .*ci.*cpu"):
+    with pytest.raises(ValueError, match=r"no profile .*; the profiles are .*ci.*cpu"):
         execute.execute(NOTEBOOKS[0], tmp_path / "out.ipynb", profile=profile)
 
 
-def test_every_profile_speaks_of_notebooks_and_parameters_that_exist():
+def test_every_profile_names_existing_notebooks_and_parameters():
     by_name = {path.stem: path for path in NOTEBOOKS}
     for profile in (ROOT / "notebooks" / "profiles").glob("*.yaml"):
         chosen = execute.yaml.safe_load(profile.read_text(encoding="utf-8")) or {}
@@ -183,7 +183,7 @@ def picture(alt=ALT):
 
 
 def sound():
-    """A small notebook without a fault."""
+    """A small notebook that passes every check."""
     cells = [
         new_markdown_cell(HEADER),
         new_code_cell('from importlib.util import find_spec\n\nif find_spec("wanda_course") is None:\n    install()'),
@@ -235,12 +235,12 @@ def test_a_sound_notebook_passes_every_check(folder):
 
 
 def change(cell, **fields):
-    """A way to break a notebook: give a cell other fields."""
+    """Break a notebook: give a cell other fields."""
     return lambda notebook: notebook.cells[cell].update(fields)
 
 
 def replace(cell, old, new=""):
-    """A way to break a notebook: put other text into a cell's source."""
+    """Break a notebook: replace text in a cell's source."""
 
     def breaking(notebook):
         assert old in notebook.cells[cell].source
@@ -355,7 +355,7 @@ def test_a_broken_notebook_is_found_by_the_check_for_it(check, breaking, folder)
     assert check in {name for name, _ in problems(notebook, folder)}
 
 
-def test_every_check_has_been_seen_to_fail():
+def test_every_check_can_fail():
     assert {check for check, _ in BROKEN.values()} == {
         *(c.__name__ for c in anatomy.CHECKS),
         "first_cell",
@@ -367,15 +367,15 @@ def test_every_check_has_been_seen_to_fail():
 
 
 @pytest.mark.parametrize(("cores", "said"), [({3}, "on 1 core without"), ({0, 1}, "on 2 cores without")])
-def test_a_run_held_to_one_core_is_measured_by_its_processor(monkeypatch, cores, said):
-    """6,000 seconds on the clock, of which the processes that this one has waited for have used far less."""
+def test_a_run_on_one_core_is_measured_in_cpu_time(monkeypatch, cores, said):
+    """6,000 seconds of wall time; the CPU time of this process's finished children is far below that."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: cores, raising=False)
     line = execute._measured(6000)
     assert said in line
     assert ("100.0 minutes" in line) == (len(cores) > 1)
 
 
-def test_what_was_measured_is_read_from_the_header_or_missed():
+def test_the_measured_cost_is_read_from_the_header_or_is_none():
     notebook = sound()
     assert anatomy.measured(notebook) == (2, 1.3, 2.1, 121.0)
     assert anatomy.core_minutes(notebook) == 2.6
@@ -384,7 +384,7 @@ def test_what_was_measured_is_read_from_the_header_or_missed():
 
 
 def test_wrong_committed_outputs_are_found(tmp_path):
-    """The comparison itself: the same run that passes a true output fails a false one."""
+    """The comparison itself: the same run passes a true output and fails a false one."""
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     for name, text in (("right", "42\n"), ("wrong", "41\n")):
         cell = new_code_cell("print(6 * 7)", execution_count=1, outputs=stream("stdout", text))

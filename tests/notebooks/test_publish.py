@@ -1,4 +1,4 @@
-"""One address: what pyproject.toml says is what every badge, bootstrap cell and link says; `make publish` moves them all."""
+"""One address: every badge, bootstrap cell and link has that of pyproject.toml; `make publish` changes them all."""
 
 import json
 import re
@@ -12,12 +12,12 @@ import pytest
 from wanda_course import publish
 
 ROOT = Path(__file__).resolve().parents[2]
-NOWHERE = "_owner_"  # stands for the owner until there is one
+NOWHERE = "_owner_"  # placeholder until there is an owner
 TEXTS = ("*.md", "*.yml", "Makefile", "wanda/**/*.py", "benchmarks/*.py", "data/*.toml", "notebooks/**/*.yaml")
 
 
 def complaints(root):
-    """Where a checkout's files disagree with its pyproject.toml, or name no address where they should; as sentences."""
+    """Where a checkout's files disagree with its pyproject.toml, or lack an address; as sentences."""
     home = publish.repository(root)
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
     readme = (root / "README.md").read_text(encoding="utf-8")
@@ -32,9 +32,9 @@ def complaints(root):
         header, install = nbformat.read(file, as_version=4).cells[:2]
         link = f"https://colab.research.google.com/github/{home}/blob/main/notebooks/{file.name}"
         if header.source.count(f"[![Open in Colab]({anatomy.BADGE})]({link})") != 1:
-            yield f"{file.name} has no badge, or not one, that leads to {link}"
+            yield f"{file.name} has no badge, or several, for {link}"
         if install.source.count(f"git+https://github.com/{home}") != 1:
-            yield f"{file.name} has no install command, or not one, for {home}"
+            yield f"{file.name} has no install command, or several, for {home}"
         if readme.count(f"(notebooks/{file.name})") != 1 or readme.count(f"[Colab]({link})") != 1:
             yield f"README.md does not have a row for {file.name} with its link to Colab"
 
@@ -56,7 +56,7 @@ def test_all_addresses_are_the_one_of_pyproject():
 
 
 def test_no_other_file_names_the_address():
-    """What publish does not rewrite must not need it."""
+    """Files that publish does not rewrite must not name it."""
     others = [path for pattern in TEXTS for path in ROOT.glob(pattern) if path not in publish.files()]
     assert len(others) > 20
     for path in others:
@@ -87,7 +87,7 @@ def test_a_disagreement_is_found(checkout, file, old, new, expected):
     assert any(expected in text for text in complaints(checkout))
 
 
-def test_publish_moves_every_address_and_nothing_else(checkout):
+def test_publish_rewrites_every_address_and_nothing_else(checkout):
     before, old, new = contents(checkout), publish.repository(checkout), "Ada-L/half.of_it"
     assert publish.publish(new, checkout) == list(before)
     assert publish.repository(checkout) == new
@@ -108,7 +108,7 @@ def test_publishing_twice_changes_nothing(checkout):
     assert contents(checkout) == before
 
 
-def test_publishing_mends_a_single_wrong_address(checkout):
+def test_publishing_corrects_a_single_wrong_address(checkout):
     file = checkout / "notebooks" / "06_benchmark.ipynb"
     publish.publish("ada/wanda", checkout)
     file.write_text(file.read_text(encoding="utf-8").replace("ada/wanda", "eve/wanda", 1), encoding="utf-8")
@@ -116,7 +116,7 @@ def test_publishing_mends_a_single_wrong_address(checkout):
     assert list(complaints(checkout)) == []
 
 
-def test_a_published_notebook_is_read_as_before(checkout):
+def test_a_published_notebook_reads_as_before(checkout):
     file = checkout / "notebooks" / "00_start_here.ipynb"
     old, before = publish.repository(checkout), nbformat.read(file, as_version=4)
     publish.publish("ada/wanda", checkout)
@@ -153,13 +153,13 @@ def test_nonsense_is_refused_and_changes_nothing(checkout, name):
 
 
 @pytest.mark.parametrize("name", ["ada/wanda", "a/b", "Ada-Lovelace-1/w.a_n-da", "a" * 39 + "/wanda", "ada/.github"])
-def test_what_can_be_a_repository_is_taken(checkout, name):
+def test_valid_repository_names_are_accepted(checkout, name):
     publish.publish(name, checkout)
     assert publish.repository(checkout) == name
     assert list(complaints(checkout)) == []
 
 
-def test_plain_links_move_and_those_to_other_repositories_stay(checkout):
+def test_plain_links_are_rewritten_and_those_to_other_repositories_are_not(checkout):
     readme = checkout / "README.md"
     home = publish.repository(checkout)
     links = "[a](https://github.com/{0}) [b](https://github.com/{0}/issues) [c](https://github.com/{0}-data) [d](https://github.com/o/n)"
