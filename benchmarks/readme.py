@@ -51,11 +51,11 @@ def _protocol(record):
     return (
         f"Perplexity on {evaluation['windows']} windows of {evaluation['length']:,} tokens of Wikipedia (no overlap, no BOS); "
         f"calibration: {calibration['source']}, {calibration['samples']} windows of {calibration['length']} tokens, seed "
-        f"{calibration['seed']}. Model: {protocol.MODEL}. A forward pass is one of the dense model over the calibration "
-        f"windows; `make run` takes about {record['forwards']:.0f} of them ({record['seconds'] / 60:.1f} minutes on "
-        f"{record['threads']} cores of {record['machine']['processor']}). Each figure is the median of "
-        f"runs under {settings} settings of kernels and threads, which are at most {100 * moved:.1f} % apart, and for "
-        f"SparseGPT at 2:4 {100 * moved_most:.1f} %. Sources: [rows](results/main_job.json), [speed](results/speed.json)."
+        f"{calibration['seed']}. Model: {protocol.MODEL}. One forward pass runs the dense model over the calibration windows; "
+        f"`make run` takes about {record['forwards']:.0f} of them ({record['seconds'] / 60:.1f} minutes on "
+        f"{record['threads']} cores of {record['machine']['processor']}). Each figure is the median over {settings} settings "
+        f"of kernels and threads; the runs differ by at most {100 * moved:.1f} % (SparseGPT at 2:4: "
+        f"{100 * moved_most:.1f} %). Sources: [rows](results/main_job.json), [speed](results/speed.json)."
     )
 
 
@@ -88,8 +88,8 @@ def beside(rows):
         )
     machine, version = rows[0]["machine"], rows[0]["llmcompressor"]["versions"]["llmcompressor"]
     return (
-        f"Beside llmcompressor {version} (in brackets), with the same windows, perplexity on the packaged text and median time: "
-        f"{', '.join(found)}, on {machine['threads']} threads of {machine['processor']}; source: [peers](results/peers.json)."
+        f"Compared with llmcompressor {version} (in brackets), on the same windows: perplexity on the packaged text and median "
+        f"time of {', '.join(found)}, on {machine['threads']} threads of {machine['processor']}; source: [peers](results/peers.json)."
     )
 
 
@@ -106,7 +106,7 @@ def _row(*entries):
 def _explained(cell):
     calibration = cell["calibration"]
     return (
-        f"The same model and calibration ({calibration['source']}, seed {calibration['seed']}), the whole test split in windows "
+        f"Same model and calibration ({calibration['source']}, seed {calibration['seed']}); the whole test split, in windows "
         f"of {cell['length']:,} tokens. Source: [quality](results/quality.json)."
     )
 
