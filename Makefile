@@ -19,6 +19,7 @@ help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 17
 
 .venv/ready: pyproject.toml constraints.txt
+	@echo "Installing the packages into .venv; this takes some minutes."
 	$(PYTHON) -m venv .venv
 	$(BIN)$(INSTALL)
 	$(BIN)wanda fetch

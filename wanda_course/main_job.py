@@ -24,7 +24,7 @@ from . import fingerprint, main_job_page, protocol, results
 from .claims import short
 
 PROMPT = "The most important thing to know about the ocean is"
-UNIT_WINDOWS = 3  # calibration windows timed for the unit; all of them would cost a whole pass
+UNIT_WINDOWS = 8  # calibration windows that `forward_seconds` times; all of them would cost a whole pass
 NEW_TOKENS = 16  # that each model generates
 COLUMNS = ("sparsity", "perplexity", "forwards", "text")
 FILES = ("benchmark.html", "benchmark.png", "benchmark.txt", "benchmark.json")
@@ -45,7 +45,8 @@ def run(folder, model_name="smollm2", samples=None, windows=None, new_tokens=NEW
     rows = settings()
     recorded = results.load("main_job") if results.file("main_job").exists() else None
     log(f"{len(rows)} rows: {', '.join(map(str, rows))}")
-    if recorded:
+    full = samples is None and windows is None and new_tokens == NEW_TOKENS
+    if recorded and full:
         processor, minutes = recorded["machine"]["processor"], recorded["seconds"] / 60
         log(f"about {minutes:.1f} minutes in all where it was recorded ({processor}, {recorded['threads']} threads)")
     model, tokenizer = wanda.load(model_name)
@@ -54,12 +55,11 @@ def run(folder, model_name="smollm2", samples=None, windows=None, new_tokens=NEW
     about = _about(model_name, calibration, tokens, new_tokens)
     record = _resumed(folder, about, log)
     began = time.perf_counter() - record["seconds"]
-    if record["forward_seconds"] is None:
-        record["forward_seconds"] = forward_seconds(model, calibration)
-        _write(folder, record)
-    unit = record["forward_seconds"]
-    log(f"one forward pass of the dense model over the calibration windows: {unit:.1f} s, the unit of time")
-    expected = {row["row"]: row["forwards_in_all"] for row in recorded["rows"]} if recorded else {}
+    if not record["window_seconds"]:
+        window_seconds(model, calibration[:1])  # a warm-up
+        record["window_seconds"] = window_seconds(model, calibration[1:2])
+    log(f"one forward pass of the dense model over the calibration windows: {_unit(record):.1f} s, the unit of time")
+    expected = {row["row"]: row["forwards_in_all"] for row in recorded["rows"]} if recorded and full else {}
     missing = [row for row in rows if str(row) not in {done["row"] for done in record["rows"]}]
     prompt = tokenizer(PROMPT, return_tensors="pt")
 
@@ -71,18 +71,22 @@ def run(folder, model_name="smollm2", samples=None, windows=None, new_tokens=NEW
     measured = compare(model, calibration, tokens, missing, **shared)
     for place, row in enumerate(missing):
         left = [expected.get(str(other)) for other in missing[place:]]
-        estimate = "" if None in left else f", about {_clock(sum(left) * unit)} left"
+        estimate = "" if None in left else f", about {_clock(sum(left) * _unit(record))} left"
         log(f"row {len(rows) - len(missing) + place + 1} of {len(rows)}: {row}{estimate}")
         row_began = time.perf_counter()
         result = next(measured)
         result.pop("report", None)
-        result |= {"row": str(row), "forwards": result["seconds"] / unit}
-        result["forwards_in_all"] = (time.perf_counter() - row_began) / unit
+        # The machine may be faster or slower now than at the start: time the unit anew with every row.
+        record["window_seconds"] += window_seconds(model, calibration[place : place + 1])
+        result |= {"row": str(row), "seconds_in_all": time.perf_counter() - row_began}
         record["rows"].append(result)
         record["seconds"] = time.perf_counter() - began
         _write(folder, record)
         log(f"  perplexity {short(result['perplexity'])}")
+    record["forward_seconds"] = unit = _unit(record)
     record["forwards"] = record["seconds"] / unit
+    for row in record["rows"]:
+        row |= {"forwards": row["seconds"] / unit, "forwards_in_all": row["seconds_in_all"] / unit}
     (folder / "benchmark.txt").write_text(table(record["rows"]) + "\n", encoding="utf-8")
     main_job_page.draw(record, folder)
     record["finished"] = True
@@ -90,18 +94,25 @@ def run(folder, model_name="smollm2", samples=None, windows=None, new_tokens=NEW
     return record
 
 
-@torch.no_grad()
 def forward_seconds(model, calibration):
-    """Seconds of a dense forward pass, logits included, over the calibration windows one at a time.
+    """Seconds of a forward pass over the calibration windows one at a time: from the median of a few, after a warm-up."""
+    taken = window_seconds(model, calibration[: UNIT_WINDOWS + 1])
+    return statistics.median(taken[1:] or taken) * len(calibration)
 
-    Estimated from the median of a few windows, after a warm-up on the first.
-    """
+
+@torch.no_grad()
+def window_seconds(model, windows):
+    """Seconds of the forward pass, logits included, of each of some windows [number, length]: a list."""
     taken = []
-    for window in calibration[: UNIT_WINDOWS + 1]:
+    for window in windows:
         began = time.perf_counter()
         model(window[None], use_cache=False)  # [1, length]
         taken.append(time.perf_counter() - began)
-    return statistics.median(taken[1:] or taken) * len(calibration)
+    return taken
+
+
+def _unit(record):
+    return statistics.median(record["window_seconds"]) * record["samples"]
 
 
 def table(rows):
@@ -114,12 +125,12 @@ def table(rows):
 def differences(record, recorded):
     """The rows outside their recorded bands: a list of sentences, empty if there are none.
 
+    Only for rows on the same calibration and evaluation windows.
+
     Args:
         record: the return value of `run`.
         recorded: the content of results/main_job.json: rows with "perplexity", "low" and "high".
     """
-    if record["data_sha256"] != recorded["data_sha256"]:
-        return ["the calibration or evaluation windows differ from the recorded ones, so no row can be compared"]
     known, found = {row["row"]: row for row in recorded["rows"]}, []
     for row in record["rows"]:
         expected, value = known[row["row"]], row["perplexity"]
@@ -140,6 +151,7 @@ def _about(model_name, calibration, tokens, new_tokens):
         "model": model_name,
         "weights": protocol.weights(model_name),
         "prompt": PROMPT,
+        "samples": len(calibration),
         "new_tokens": new_tokens,
         "threads": torch.get_num_threads(),
     }
@@ -148,7 +160,7 @@ def _about(model_name, calibration, tokens, new_tokens):
 
 def _resumed(folder, about, log):
     """A new record, or an interrupted run's with the same data, code and machine."""
-    path, fresh = folder / "benchmark.json", {"finished": False, "forward_seconds": None, "seconds": 0.0, "rows": []}
+    path, fresh = folder / "benchmark.json", {"finished": False, "window_seconds": [], "seconds": 0.0, "rows": []}
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
         same = [name for name in about if name not in ("date", "fingerprint")]
@@ -191,7 +203,11 @@ def main(arguments=None):
     parser.add_argument("--windows", type=int, help="number of evaluation windows")
     parser.add_argument("--new-tokens", type=int, default=NEW_TOKENS, help="number of tokens that each model generates")
     options = parser.parse_args(arguments)
-    record = run(options.out, options.model, options.samples, options.windows, options.new_tokens)
+    try:
+        record = run(options.out, options.model, options.samples, options.windows, options.new_tokens)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; the same command resumes with the rows in {options.out}/", file=sys.stderr)
+        return 130
     print(f"\n{table(record['rows'])}\n")
     print(
         f"{_clock(record['seconds'])} minutes: {record['forwards']:.1f} dense forward passes over the calibration windows."
@@ -199,7 +215,11 @@ def main(arguments=None):
     print(f"In {options.out}/: {', '.join(FILES)}")
     if not results.file("main_job").exists():
         return 0
-    found = differences(record, results.read("main_job"))
+    recorded = results.read("main_job")
+    if record["data_sha256"] != recorded["data_sha256"]:
+        print("\nThe calibration or evaluation windows differ from the recorded ones, so no row can be compared.")
+        return int(results.is_strict())
+    found = differences(record, recorded)
     print("\nOutside the recorded bands:" if found else "Every row is within its recorded band.")
     for sentence in found:
         print(f"- {sentence}")
