@@ -107,7 +107,7 @@ def differing(source, target):
     first, second = stored_tensors(source), stored_tensors(target)
     odd = len(first.keys() ^ second.keys())
     for key in first.keys() & second.keys():
-        odd += not torch.equal(*(read({key: stored[key]})[key] for stored in (first, second)))
+        odd += not torch.equal(*(read({key: [stored[key]]})[key] for stored in (first, second)))
     return odd
 
 
@@ -116,7 +116,7 @@ def fraction_zero(folder):
     zeros = total = 0
     for key, stored in stored_tensors(folder).items():
         if ".layers." in key:
-            tensor = read({key: stored})[key]
+            tensor = read({key: [stored]})[key]
             zeros, total = zeros + int((tensor == 0).sum()), total + tensor.numel()
     return zeros / total
 

@@ -30,6 +30,7 @@ ARCHITECTURES = {
     "phi": (transformers.PhiConfig, {"num_key_value_heads": 4}),
     "opt": (transformers.OPTConfig, {"ffn_dim": 64, "word_embed_proj_dim": 32, "do_layer_norm_before": True}),
     "gpt2 with Conv1D": (transformers.GPT2Config, {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128}),
+    "gpt, whose blocks return lists": (transformers.OpenAIGPTConfig, {"n_embd": 32, "n_layer": 3, "n_head": 4}),
     "gpt neox": (transformers.GPTNeoXConfig, {}),
     "bloom": (transformers.BloomConfig, {"n_layer": 3, "n_head": 4}),
     "falcon": (transformers.FalconConfig, {"new_decoder_architecture": False, "multi_query": True}),
@@ -118,16 +119,6 @@ def test_blocks_that_return_tuples_and_take_keywords(calibration):
     assert all(torch.equal(zeros(model)[name], mask) for name, mask in zeros(expected).items())
 
 
-def test_fused_experts_are_refused_or_skipped_by_name(calibration):
-    model = tiny(transformers.MixtralConfig, num_local_experts=2, num_experts_per_tok=1)
-    with pytest.raises(
-        ValueError, match=r"model\.layers\.0\.mlp\.experts\.gate_up_proj fuses.*skip=\('gate_up_proj',\)"
-    ):
-        wanda.prune(model, calibration, progress=False)
-    report = wanda.prune(model, calibration, skip=("gate_up_proj", "down_proj"), progress=False)
-    assert {layer.name.rpartition(".")[2] for layer in report.layers} == {"q_proj", "k_proj", "v_proj", "o_proj"}
-
-
 class Experts(nn.Module):
     """Experts as separate linear layers: each token goes to the first or the second, none to the third."""
 
@@ -149,7 +140,7 @@ def test_an_expert_without_tokens_is_pruned_by_magnitude_with_a_warning(calibrat
     model.blocks = nn.ModuleList([Experts()])
     model.forward = lambda input_ids, use_cache=False: model.blocks[0](model.embedding(input_ids))
     before = model.blocks[0].experts[2].weight.detach().clone()
-    with pytest.warns(UserWarning, match=r"blocks\.0\.experts\.2 received no calibration tokens"):
+    with pytest.warns(UserWarning, match=r"^1 of 3 layers received no calibration tokens.*: blocks\.0\.experts\.2$"):
         wanda.prune(model, calibration, progress=False)
     expected = before.masked_fill(reference.prune_mask(before.abs(), 0.5), 0)
     assert torch.equal(model.blocks[0].experts[2].weight, expected)
@@ -187,5 +178,5 @@ def test_a_reached_layer_that_is_not_called_as_a_module_is_named(calibration):
             functional.linear(hidden_states, b.linear.weight),
             None,
         )
-    with pytest.warns(UserWarning, match=r"blocks\.0\.linear received no calibration tokens"):
+    with pytest.warns(UserWarning, match=r"^3 of 3 layers received no calibration tokens.*: blocks\.0\.linear, blocks"):
         wanda.prune(model, calibration, progress=False)

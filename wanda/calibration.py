@@ -15,7 +15,8 @@ def calibration_batches(model, calibration, batch_size=1, device=None):
 
     Args:
         calibration: LongTensor [samples, length], or an iterable of such tensors or of mappings with `input_ids`
-            [batch, length] and, where there is padding, `attention_mask` (1 = token, 0 = padding).
+            [batch, length] and, where there is padding, `attention_mask` (1 = token, 0 = padding). Other tensors in
+            a mapping, such as `pixel_values`, go to the model's forward.
         batch_size: windows per forward pass, for a tensor; "auto": see `windows_per_batch`. Mappings are not divided.
         device: where the blocks will run; None: where the model is.
 
@@ -24,7 +25,7 @@ def calibration_batches(model, calibration, batch_size=1, device=None):
 
     Raises:
         TypeError, ValueError: no data, not integers, not a matrix, ids outside the vocabulary, windows longer than
-            the model's context, or a mask of another shape or without tokens.
+            the model's context, a mask of another shape or without tokens, or a key that the model does not take.
     """
     if calibration is None or isinstance(calibration, (str, Mapping)):
         raise TypeError(
@@ -55,6 +56,14 @@ def windows_per_batch(samples, length, device):
 
 
 def _batch(model, part):
+    takes = inspect.signature(model.forward).parameters
+    if "input_ids" not in part:
+        raise ValueError(f"a calibration batch needs input_ids; it has {', '.join(map(repr, part)) or 'nothing'}")
+    for name, value in part.items():
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(f"a calibration batch holds {name!r} as {type(value).__name__}; it must be a tensor")
+        if name not in takes and "input_ids" in takes:  # a wrapper's forward names no arguments
+            raise ValueError(f"a calibration batch holds {name!r}, which {type(model).__name__} does not take")
     ids, mask = part["input_ids"], part.get("attention_mask")
     if not isinstance(ids, torch.Tensor) or ids.dtype not in (torch.int64, torch.int32):
         raise TypeError(
@@ -73,7 +82,7 @@ def _batch(model, part):
     if context and ids.shape[1] > context:
         raise ValueError(f"calibration windows are {ids.shape[1]} tokens long; the model's context is {context}")
     device = "cpu" if embedding.weight.is_meta else embedding.weight.device  # not loaded yet
-    batch = {"input_ids": ids.to(device)}
+    batch = {name: value.to(device) for name, value in part.items() if name != "attention_mask"}
     if mask is None:
         return batch
     if mask.shape != ids.shape:
@@ -82,6 +91,6 @@ def _batch(model, part):
         raise ValueError("a calibration batch holds only padding: its attention_mask has no 1")
     if not mask.all():
         batch["attention_mask"] = mask.to(device)
-        if "position_ids" in inspect.signature(model.forward).parameters:
+        if "position_ids" in takes and "position_ids" not in part:
             batch["position_ids"] = (mask.long().cumsum(dim=1) - 1).clamp(min=0).to(device)
     return batch

@@ -1,6 +1,7 @@
 """The command line: `wanda prune | perplexity | compare | fetch`."""
 
 import argparse
+import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -143,6 +144,8 @@ def _add_calibration(parser, samples=128):
 
 
 def _batch_size(text):
+    if text != "auto" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be 'auto' or a whole number, got {text!r}")
     return text if text == "auto" else int(text)
 
 
@@ -180,6 +183,11 @@ def _prune(options):
         return _prune_in_stream(options, checked)
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise ValueError(f"--out {options.out} exists and is not an empty folder")
+    if Path(options.model).resolve() in options.out.resolve().parents:
+        raise ValueError(f"--out {options.out} lies in the model's folder")
+    existing = next(path for path in (options.out, *options.out.resolve().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        raise ValueError(f"--out {options.out} cannot be written")
 
     with distributed.process_group(options.device) as options.device:
         model, tokenizer = _load(options)

@@ -3,11 +3,13 @@
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
 from .devices.cpu_threads import each
 from .devices.distributed import add_up
+from .experts import ExpertLinear, expert_inputs
 from .replay import Stop, device_of, replay
 from .statistics import LayerInputs
 
@@ -41,6 +43,7 @@ def collect(block, hidden, calls, masks, statistic, outputs=None, threads=1):
                 outputs.append(output)
             del readings, output  # free them before the next batch is computed
     inputs = add_up(block.layers, inputs, statistic)  # before the check, so that every process raises or none
+    inputs = {name: seen for name, seen in inputs.items() if seen.statistic.tokens}  # called, but without tokens
     finite = [torch.isfinite(seen.statistic.norm()).all() for seen in inputs.values()]
     for name, is_finite in zip(inputs, read_together(finite), strict=True):
         if not is_finite:
@@ -70,13 +73,19 @@ class _Reading:
 class _Batch:
     """The state of one replay: the readings so far, and which positions hold tokens."""
 
-    def __init__(self, mask, device):
+    def __init__(self, mask, length, device):
         self.readings = []
+        self.mask, self.length = mask, length
         self.tensor = None  # input of the last layer read
         self.positions, self.kept = 0, None
         if mask is not None:  # found once per batch: it forces a GPU sync
             self.positions = mask.numel()
             self.kept = mask.reshape(-1).nonzero().squeeze(1).to(device)
+
+    @cached_property
+    def in_first_window(self):
+        """How many tokens the first window has; forces a GPU sync."""
+        return self.length if self.mask is None else int(self.mask[0].sum())
 
 
 class _Reader:
@@ -91,7 +100,14 @@ class _Reader:
     @contextmanager
     def hooks(self):
         """Record the input of each layer of the block inside a `with`."""
-        handles = [layer.module.register_forward_pre_hook(self._hook(layer.name)) for layer in self.block.layers]
+        handles, experts = [], {}
+        for layer in self.block.layers:
+            if isinstance(layer, ExpertLinear):
+                experts.setdefault(layer.module, {})[layer.expert, layer.projection] = layer.name
+            else:
+                handles.append(layer.module.register_forward_pre_hook(self._hook(layer.name)))
+        for module, names in experts.items():
+            handles.append(module.register_forward_pre_hook(self._experts_hook(names), with_kwargs=True))
         try:
             yield
         finally:
@@ -101,7 +117,7 @@ class _Reader:
     def __call__(self, numbered_batch):
         """Replay a batch. Returns: (list of `_Reading`, outputs or None)."""
         number, (states, call, mask) = numbered_batch
-        batch, output = _Batch(mask, device_of(self.block)), None
+        batch, output = _Batch(mask, states.shape[-2], device_of(self.block)), None
         self.here.batch = batch
         try:
             output = replay(self.block, states, call)
@@ -116,6 +132,25 @@ class _Reader:
 
     def _hook(self, name):
         return lambda module, args: self._read(name, args[0])
+
+    def _experts_hook(self, names):
+        return lambda module, args, kwargs: self._read_experts(names, module, *[*args, *kwargs.values()][:2])
+
+    def _read_experts(self, names, module, hidden, routes):
+        """Record what the experts read: hidden [..., hidden], routes [..., k]. names: dict from (expert, projection)."""
+        batch = self.here.batch
+        first = next(iter(names.values()))
+        hidden = _tokens(hidden, batch.positions, batch.kept, first)  # [tokens, hidden]
+        routes = _tokens(routes, batch.positions, batch.kept, first)  # [tokens, k]
+        for expert, projection, inputs, positions in expert_inputs(module, hidden, routes):
+            name = names.get((expert, projection))
+            if name is not None:
+                sample = None
+                if name not in self.known:
+                    sample = inputs[: int((positions < batch.in_first_window).sum())].clone()
+                contribution = list(self.statistic.contribution(inputs))
+                batch.readings.append(_Reading(name, None, contribution, len(inputs), sample))
+        batch.tensor = None  # the last reading is not of this tensor
 
     def _read(self, name, tensor):
         batch = self.here.batch

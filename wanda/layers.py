@@ -3,11 +3,14 @@
 No model family is known by name.
 """
 
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
+
+from .experts import expert_layers, is_experts
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,16 @@ class Linear:
 
     name: str
     module: nn.Module
+
+    @property
+    def parameter(self):
+        """The parameter that holds the weight."""
+        return self.module.weight
+
+    @property
+    def parameter_name(self):
+        """The name of that parameter in the model."""
+        return f"{self.name}.weight"
 
     @property
     def weight(self):
@@ -30,7 +43,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Block:
-    """One of a model's repeated blocks, with its linear layers to prune."""
+    """One of a model's repeated blocks, with its linear layers to prune: `Linear`s and `ExpertLinear`s."""
 
     name: str
     module: nn.Module
@@ -40,8 +53,9 @@ class Block:
 def find_blocks(model, skip=()):
     """The repeated blocks of a model, in order, each with its prunable linear layers.
 
-    The blocks are those of the outermost `nn.ModuleList` with the most linear weights. Embeddings, the output head,
-    layers tied to them and layers whose name matches `skip` are not listed.
+    The blocks are those of the decoder's outermost `nn.ModuleList` with the most linear weights. Each expert of a mixture is a
+    layer of its own. Embeddings, the output head, layers tied to them, routers of experts and layers whose name matches
+    `skip` are not listed, nor are adapters; an adapted layer's base weight is.
 
     Args:
         model: a transformers causal language model.
@@ -51,37 +65,22 @@ def find_blocks(model, skip=()):
 
     Raises:
         ValueError, naming the layer: nothing to prune, a skip pattern that matches nothing, or weights in a form that
-            cannot be pruned (quantized, or experts fused in one tensor).
+            cannot be pruned (quantized, or fused in one tensor in a way that transformers' experts interface does not
+            describe).
     """
     skip = (skip,) if isinstance(skip, str) else tuple(skip)
-    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-        raise ValueError(
-            f"{type(model).__name__} is an encoder-decoder; only decoder-only language models are supported"
-        )
-    stacks = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
-    outermost = {
-        name: module for name, module in stacks.items() if not any(name.startswith(f"{other}.") for other in stacks)
-    }
-    sizes = {name: sum(m.weight.numel() for _, m in _linears(module)) for name, module in outermost.items()}
-    if not any(sizes.values()):
-        raise ValueError(
-            f"{type(model).__name__} has no repeated blocks (an nn.ModuleList) with linear layers to prune"
-        )
-    stack = max(sizes, key=sizes.get)
+    stack, modules = _find_stack(model)
     tied = {id(parameter) for parameter in _embedding_parameters(model)}
+    width = model.get_input_embeddings().weight.shape[-1]
     blocks, names = [], []
-    for index, module in enumerate(stacks[stack]):
+    for index, module in enumerate(modules):
         prefix = f"{stack}.{index}"
-        _refuse_fused_weights(prefix, module, skip)
-        found = [Linear(f"{prefix}.{name}" if name else prefix, linear) for name, linear in _linears(module)]
-        found = [layer for layer in found if id(layer.module.weight) not in tied]
+        _refuse_fused_weights(prefix, module, skip, width)
+        found = [layer for layer in _layers(prefix, module) if id(layer.parameter) not in tied]
         names += [layer.name for layer in found]
         layers = tuple(layer for layer in found if not any(matches(layer.name, pattern) for pattern in skip))
         for layer in layers:
-            if not layer.module.weight.is_floating_point():
-                raise ValueError(
-                    f"{layer.name} holds {layer.module.weight.dtype} (quantized?) weights; load the model unquantized"
-                )
+            _check_layer(layer)
         blocks.append(Block(prefix, module, layers))
     for pattern in skip:
         if not any(matches(name, pattern) for name in names) and not any(
@@ -106,8 +105,85 @@ def sparsity(model):
     return zeros / sum(layer.weight.numel() for layer in layers)
 
 
-def _linears(module):
-    return [(name, m) for name, m in module.named_modules() if isinstance(m, (nn.Linear, Conv1D))]
+def _find_stack(model):
+    """The blocks of a model: of the outermost lists of modules in its decoder, the one with the most linear weights.
+
+    Returns: (name, `nn.ModuleList`).
+    """
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        raise TypeError(f"{type(model).__name__} wraps the model; pass its .module")
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        raise ValueError(
+            f"{type(model).__name__} is an encoder-decoder; only decoder-only language models are supported"
+        )
+    lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+    stacks = {
+        name: module for name, module in lists.items() if not any(name.startswith(f"{other}.") for other in lists)
+    }
+    if hasattr(model, "get_decoder"):  # without the towers of images or sounds; for some models it is only the head
+        inside = set(map(id, model.get_decoder().modules()))
+        stacks = {name: module for name, module in stacks.items() if id(module) in inside} or stacks
+    sizes = {name: sum(layer.weight.numel() for layer in _layers(name, stack)) for name, stack in stacks.items()}
+    if not any(sizes.values()):
+        raise ValueError(
+            f"{type(model).__name__} has no repeated blocks (an nn.ModuleList) with linear layers to prune"
+        )
+    largest, *others = sorted(sizes, key=sizes.get, reverse=True)
+    if others and 2 * sizes[others[0]] >= sizes[largest]:
+        raise ValueError(
+            f"{type(model).__name__} has two stacks of blocks, {largest!r} and {others[0]!r}; models with one are supported"
+        )
+    return largest, stacks[largest]
+
+
+def _check_layer(layer):
+    """Raise ValueError unless a layer's weight is a plain matrix of floats."""
+    if not isinstance(layer.parameter, nn.Parameter):
+        raise ValueError(
+            f"{layer.name} computes its weight from other parameters (torch.nn.utils.prune, a parametrization?); "
+            "make it a plain weight first, for example with torch.nn.utils.prune.remove"
+        )
+    if not _is_plain(layer.module):
+        raise ValueError(
+            f"{layer.name} is a {type(layer.module).__name__}, which is not applied to each token as a whole; "
+            f"pass skip=({layer.name.rpartition('.')[2]!r},) to leave such layers dense and prune the rest"
+        )
+    if not layer.parameter.is_floating_point():
+        raise ValueError(f"{layer.name} holds {layer.parameter.dtype} (quantized?) weights; load the model unquantized")
+
+
+def _layers(prefix, module):
+    """The linear layers of a module, in its order, without routers: list of `Linear` and `ExpertLinear`."""
+    counts = {len(part) for part in module.modules() if isinstance(part, nn.ModuleList)}
+    counts |= {len(part.down_proj) for part in module.modules() if is_experts(part)}
+    adapted = [name for name, part in module.named_modules() if hasattr(part, "base_layer")]  # by PEFT
+    found = []
+    for name, part in module.named_modules():
+        full = f"{prefix}.{name}" if name else prefix
+        if any(name.startswith(f"{other}.") and name != f"{other}.base_layer" for other in adapted):
+            continue  # an adapter
+        if is_experts(part):
+            found += expert_layers(full, part)
+        elif isinstance(part, (nn.Linear, Conv1D)) and not _is_router(full, part, counts):
+            found.append(Linear(full, part))
+    return found
+
+
+def _is_plain(module):
+    """Whether a linear layer maps each row of its input to a row of outputs; grouped ones apply parts of their weight."""
+    if not isinstance(module, nn.Linear) or type(module).forward is nn.Linear.forward:
+        return True
+    probe = module.weight.new_zeros(2, module.in_features)
+    try:
+        return module(probe).shape == (2, module.out_features)
+    except (RuntimeError, ValueError, IndexError):
+        return False
+
+
+def _is_router(name, linear, counts):
+    """Whether a linear layer chooses among experts, or gates a shared one. counts: possible numbers of experts."""
+    outputs = linear.weight.shape[0]
+    return bool(counts) and outputs in {1, *counts} and re.search(r"(^|[._])(gate|router)(\.|$)", name) is not None
 
 
 def _embedding_parameters(model):
@@ -117,15 +193,18 @@ def _embedding_parameters(model):
             yield from embedding.parameters()
 
 
-def _refuse_fused_weights(prefix, block, skip):
+def _refuse_fused_weights(prefix, block, skip, width):
     for owner, module in block.named_modules():
-        if isinstance(module, nn.modules.conv._ConvNd):
-            continue  # not a linear layer: short convolutions stay dense
+        if isinstance(module, (nn.Linear, Conv1D, nn.Embedding, nn.modules.conv._ConvNd)) or is_experts(module):
+            continue  # short convolutions are not linear layers, and stay dense
         for name, parameter in module.named_parameters(recurse=False):
             full = ".".join(filter(None, (prefix, owner, name)))
-            if parameter.ndim >= 3 and not any(matches(full, pattern) for pattern in skip):
+            # A router is a matrix too, but with fewer rows than the model is wide.
+            is_matrix = parameter.ndim == 2 and width in parameter.shape and min(parameter.shape) >= width
+            is_fused = parameter.ndim >= 3 or is_matrix
+            if is_fused and not any(matches(full, pattern) for pattern in skip):
                 raise ValueError(
                     f"{full} fuses several weight matrices in one tensor of shape {tuple(parameter.shape)} "
-                    "(mixture-of-experts?), which is not supported; "
-                    f"pass skip=({name!r},) to leave such weights dense and prune the rest"
+                    "(mixture-of-experts?) in a way that is not supported; "
+                    f"pass skip=('*.{full.removeprefix(f'{prefix}.')}',) to leave them dense and prune the rest"
                 )

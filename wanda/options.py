@@ -1,6 +1,5 @@
 """Options: `method`, `sparsity`, `pattern`, `group`, `update` and `propagate`, checked and applied to a layer."""
 
-import warnings
 from dataclasses import dataclass, replace
 
 import torch
@@ -64,11 +63,7 @@ class Options:
         sparsity = self.sparsity[name]
         if sparsity == 0 and self.pattern is None:
             return weight
-        if inputs is None and self.needs_data:
-            warnings.warn(
-                f"{name} received no calibration tokens (an expert that none was routed to?); it is pruned by magnitude",
-                stacklevel=2,
-            )
+        if inputs is None and self.needs_data:  # an expert that no token was routed to
             return weight.masked_fill(lowest(magnitude(weight), sparsity, self.pattern, "output"), 0)
         norm = inputs.statistic.norm() if inputs is not None else None  # [in]
         if self.update is None:
@@ -175,13 +170,19 @@ def resolve_sparsity(names, sparsity, pattern=None):
     Args:
         names: names of the layers to prune.
         sparsity: a number, a dict from names or patterns (see `matches`) to numbers, or a function of the name.
-        pattern: None, or "N:M", which sets the sparsity itself; `sparsity` must then be a number, and is ignored.
+        pattern: None, or "N:M", which sets the sparsity itself; `sparsity` must then agree, or be 0.5, the default.
 
     Raises: ValueError or TypeError naming the layer or the key.
     """
     per_layer = isinstance(sparsity, dict) or callable(sparsity)
     if not per_layer:
         check_sparsity(sparsity)
+        if pattern is not None:
+            keep, size = parse_pattern(pattern)
+            if sparsity not in (0.5, 1 - keep / size):
+                raise ValueError(
+                    f"pattern {pattern!r} sets the sparsity to {1 - keep / size:g}; got sparsity={sparsity!r}"
+                )
         return dict.fromkeys(names, sparsity)
     if pattern is not None:
         raise ValueError(
@@ -190,17 +191,22 @@ def resolve_sparsity(names, sparsity, pattern=None):
     if callable(sparsity):
         resolved = {name: sparsity(name) for name in names}
     else:
+        resolved, used = {}, set()
         for key in sparsity:
-            if not any(matches(name, key) for name in names):
+            if not isinstance(key, str):
+                raise TypeError(f"the keys of sparsity must be layer names or patterns, got {key!r}")
+            matched = [name for name in names if matches(name, key)]
+            if not matched:
                 raise ValueError(
                     f"sparsity has a key {key!r} that matches no layer; layer names look like {names[0]!r}"
                 )
-        resolved = {}
+            if set(matched) <= used:
+                raise ValueError(f"sparsity has a key {key!r} without effect: earlier keys match all its layers")
+            resolved = dict.fromkeys(matched, sparsity[key]) | resolved
+            used.update(matched)
         for name in names:
-            found = [value for key, value in sparsity.items() if matches(name, key)]
-            if not found:
+            if name not in resolved:
                 raise ValueError(f"sparsity has no entry for {name!r}; add one, or '*' for all others")
-            resolved[name] = found[0]
     for name, value in resolved.items():
         check_sparsity(value, f"sparsity of {name}")
     return resolved

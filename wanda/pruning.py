@@ -15,7 +15,7 @@ from .calibration import calibration_batches
 from .collect import collect, read_together
 from .devices import distributed
 from .devices.cpu_threads import each, threads_for
-from .devices.offload import StatesOn, check_free, visiting
+from .devices.offload import StatesOn, check_device, check_free, visiting
 from .devices.timing import Clock, Watch
 from .layers import find_blocks
 from .options import Options, make_options
@@ -78,10 +78,11 @@ def prune(
     blocks = find_blocks(model, skip)
     check_weights([layer for block in blocks for layer in block.layers])
     if device is not None:
+        check_device(device)
         check_free(blocks, device)
     plan = make_plan(model, blocks, options, calibration, batch_size, device)
 
-    report = PruneReport(options.description)
+    report = PruneReport(options.description, parameters=sum(weight.numel() for weight in model.parameters()))
     clock = Clock(report.phases, {layer.weight.device for layer in plan.layers} | {torch.device(device or "cpu")})
     began = time.perf_counter()
     with evaluating(model), torch.no_grad():
@@ -105,6 +106,7 @@ def prune(
                         outputs.extend(_renewed(block, hidden, calls[index], threads))
             hidden, calls[index] = outputs, None
     report.seconds = time.perf_counter() - began
+    report.warn_of_unreached()
     return report
 
 
@@ -138,7 +140,12 @@ def make_plan(model, blocks, options, calibration, batch_size, device):
 
     Raises: ValueError or TypeError: an invalid argument.
     """
-    options = options.for_layers([layer for block in blocks for layer in block.layers])
+    layers = [layer for block in blocks for layer in block.layers]
+    options = options.for_layers(layers)
+    if distributed.size() > 1:
+        given = (options.description, options.sparsity, options.group, options.propagate, str(batch_size))
+        shapes = [(layer.name, tuple(layer.weight.shape)) for layer in layers]
+        distributed.check_same("options or layers", (given, shapes))
     batches = []
     if options.needs_data or calibration is not None:
         batches = calibration_batches(model, calibration, batch_size, device)
@@ -186,11 +193,15 @@ def prune_layers(layers, inputs, options):
         zeros.append((entries - torch.count_nonzero(layer.weight)) / entries)  # an exact integer count
         watch.lap()
     numbers = read_together(zeros + errors)  # one GPU sync for all
-    zeros, errors = numbers[: len(layers)], numbers[len(layers) :]
-    return [
-        LayerReport(layer.name, tuple(layer.weight.shape), zero, error if layer.name in inputs else None, seconds)
-        for layer, zero, error, seconds in zip(layers, zeros, errors, watch.laps(), strict=True)
-    ]
+    reports = []
+    for layer, zero, error, seconds in zip(
+        layers, numbers[: len(layers)], numbers[len(layers) :], watch.laps(), strict=True
+    ):
+        seen = inputs.get(layer.name)
+        error = error if seen is not None and len(seen.sample) else None
+        reached = seen is not None or not options.needs_data
+        reports.append(LayerReport(layer.name, tuple(layer.weight.shape), zero, error, seconds, reached))
+    return reports
 
 
 def _relative_error(before, after, inputs):

@@ -35,17 +35,26 @@ def capture(model, blocks, batches, hidden=None):
     Returns:
         (hidden, calls): hidden[b] is the first block's input for batch b, [batch, length, hidden];
         calls[i][b] is the `Call` of block i for batch b.
+
+    Raises: ValueError naming a block that is not called once per batch, or that reads more than hidden states from the
+        block before it.
     """
     hidden, calls = [] if hidden is None else hidden, [[] for _ in blocks]
-    extras = []  # holds what a block returns after the hidden states: the rest of a tuple, or None
+    extras = []  # holds what a block returns after the hidden states: the rest of a tuple or list, or None
 
     def recorder(index, original):
         def forward(*args, **kwargs):
             if index == 0 and not extras:
                 output = original(*args, **kwargs)
-                extras.append(output[1:] if isinstance(output, tuple) else None)
+                extras.append(output[1:] if isinstance(output, (tuple, list)) else None)
             states, *args = args or (kwargs.pop("hidden_states"),)
             call = Call(tuple(args), kwargs)
+            returned = set(map(id, _tensors(extras[0])))
+            if index > 0 and any(id(tensor) in returned for tensor in _tensors((call.args, call.kwargs))):
+                raise ValueError(
+                    f"{blocks[index].name} of {type(model).__name__} reads more than the hidden states of the block before "
+                    "it; such blocks cannot be run one at a time"
+                )
             # Batches of the same shape get equal masks and positions: keep one copy.
             calls[index].append(_share(call, calls[index][-1]) if calls[index] else call)
             if index == 0:
@@ -63,6 +72,12 @@ def capture(model, blocks, batches, hidden=None):
             except Stop:
                 continue
             raise RuntimeError(f"{type(model).__name__} never called its block {blocks[-1].name!r}")
+    for block, received in zip(blocks, calls, strict=True):
+        if len(received) != len(batches):
+            raise ValueError(
+                f"{type(model).__name__} calls {block.name} {len(received)} times for {len(batches)} batches; only blocks "
+                "that are called once per forward pass can be pruned"
+            )
     return hidden, calls
 
 
@@ -76,7 +91,7 @@ def replay(block, hidden, call):
     # From pinned memory this copy is asynchronous, in stream order.
     hidden = hidden.to(device, non_blocking=device.type == "cuda")
     output = block.module(hidden, *args, **kwargs)
-    return output[0] if isinstance(output, tuple) else output
+    return output[0] if isinstance(output, (tuple, list)) else output
 
 
 def device_of(block):
@@ -109,6 +124,15 @@ def _forwards_replaced(modules, replacement):
                 module.__dict__.pop("forward", None)
             else:
                 module.forward = forward
+
+
+def _tensors(value):
+    """Yield the tensors in nested tuples, lists and dicts."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (tuple, list, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(part)
 
 
 def _share(new, old):

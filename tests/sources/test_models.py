@@ -90,9 +90,9 @@ def test_hub_ids_go_to_the_hub_client_with_their_revision(monkeypatch, model):
     asked = []
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: (asked.append((a, k)), model)[1])
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *a, **k: asked.append((a, k)))
-    wanda.load("someone/something", revision="abc", dtype=torch.float16, device="cuda")
+    wanda.load("someone/something", revision="abc", dtype=torch.float16, device="auto")
     assert asked == [
-        (("someone/something",), {"dtype": torch.float16, "device_map": "cuda", "revision": "abc"}),
+        (("someone/something",), {"dtype": torch.float16, "device_map": "auto", "revision": "abc"}),
         (("someone/something",), {"revision": "abc"}),
     ]
 

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -126,7 +125,8 @@ def test_the_same_bits_for_every_architecture(tmp_path, calibration, name, dtype
 
 def snapshot(folder):
     """The bytes and the modification time of every file."""
-    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
 @pytest.fixture
@@ -404,13 +404,6 @@ def test_a_checkpoint_that_cannot_be_streamed_is_refused_naming_the_file_or_key(
     assert snapshot(source) == before
 
 
-def test_experts_that_are_fused_on_loading_are_refused(tmp_path):
-    model = tiny(transformers.MixtralConfig, num_local_experts=2, num_experts_per_tok=1)
-    source = write(model, tmp_path / "source")
-    with pytest.raises(ValueError, match="holds 'model.layers.0.*experts.*loading converts it"):
-        prune(source, tmp_path / "target", skip=("gate_up_proj", "down_proj"))
-
-
 @pytest.mark.parametrize("name", ["./nowhere", "model.gguf", "folder/of/mine", "someone/no-such-model"])
 def test_a_missing_source_is_named(name, tmp_path):
     with pytest.raises(ValueError, match=name):
@@ -486,6 +479,7 @@ def test_a_file_that_a_full_disk_cuts_off_is_named_and_the_run_resumes_once_ther
     source, tmp_path, calibration, monkeypatch
 ):
     """The operating system's limit on file sizes stands in for a full disk: large files hit it."""
+    resource = pytest.importorskip("resource")  # Windows has none
     before, limits = snapshot(source), resource.getrlimit(resource.RLIMIT_FSIZE)
     calibration = calibration.repeat(20, 1)  # so that activations are larger than any shard
     resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, limits[1]))
@@ -654,3 +648,76 @@ def test_a_run_killed_at_any_point_ends_with_the_same_bits(tmp_path, kind, least
     assert len(killed) >= least
     if kind == "operation":
         assert {entry["blocks"] for entry in killed} == {None, 0, 1, 2}  # before, between and after all blocks
+
+
+@pytest.mark.parametrize("place", [0, 5, 30, 60, 90, -1])
+def test_a_flipped_bit_in_the_activations_is_found(tmp_path, place):
+    path = tmp_path / "target" / ".pruning" / "activations-00001"
+    path.parent.mkdir(parents=True)
+    with open(path, "wb") as file, activation_file.Appender(file) as states:
+        states.append(torch.ones(2, 3, 4))
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(RuntimeError, match=r"activations-00001' (is damaged; remove '.*target' and|ends)"):
+        list(activation_file.Stream(path, 1))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"garbage",
+        b"x" * 5000,
+        b'{"dtype": "F32", "shape": [1, 16000000, 16000000], "checksum": 0}\n',
+        b'{"dtype": "F32", "shape": [-1, -1, 4], "checksum": 0}\n',
+        b'{"dtype": "F99", "shape": [1], "checksum": 0}\n',
+        b"[" * 900 + b"\n",
+        b"{}\n",
+    ],
+)
+def test_an_activation_file_of_something_else_is_damaged(tmp_path, header):
+    path = tmp_path / "target" / ".pruning" / "activations-00001"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(header)
+    with pytest.raises(RuntimeError, match=r"activations-00001'.*(is damaged|ends before)"):
+        list(activation_file.Stream(path, 1))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: content.replace(b"q_proj", b"q_prok", 1),
+        lambda content: content.replace(b'"seconds"', b'"secondz"', 1),
+        lambda content: b"\xff" + content,
+        lambda content: b"[" * 100_000,
+        lambda content: b"[]",
+        lambda content: b"{}",
+    ],
+)
+def test_a_damaged_journal_is_named_and_changes_nothing(source, tmp_path, calibration, monkeypatch, damage):
+    with monkeypatch.context() as patch:
+        patch.setattr(streaming, "write_shard", failing_after(2, streaming.write_shard))
+        with pytest.raises(KeyboardInterrupt):
+            prune(source, tmp_path / "target", calibration, method="wanda")
+    journal = tmp_path / "target" / ".pruning" / "journal.json"
+    assert b"q_proj" in journal.read_bytes()
+    journal.write_bytes(damage(journal.read_bytes()))
+    before = snapshot(tmp_path / "target")
+    with pytest.raises(ValueError, match=r"journal\.json' is damaged; remove '.*target' to start again"):
+        prune(source, tmp_path / "target", calibration, method="wanda")
+    assert snapshot(tmp_path / "target") == before
+
+
+def failing_after(count, function):
+    """A function that is interrupted at its call number `count`, counted from 0."""
+    calls = []
+
+    def failing(*arguments):
+        calls.append(arguments)
+        if len(calls) > count:
+            raise KeyboardInterrupt
+        return function(*arguments)
+
+    return failing

@@ -57,12 +57,13 @@ def check_same(what, value):
 
 
 def digest(batches):
-    """A hash of the batches' token ids and masks."""
+    """A hash of batches, dicts of tensors."""
     found = hashlib.sha256()
     for batch in batches:
         for name in sorted(batch):
-            found.update(f"{name} {tuple(batch[name].shape)}".encode())
-            found.update(batch[name].long().cpu().numpy().tobytes())
+            value = batch[name].cpu().contiguous()
+            found.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+            found.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
 
 

@@ -2,6 +2,16 @@
 
 from contextlib import closing, contextmanager
 
+import torch
+
+
+def check_device(device):
+    """Raise ValueError if `device` is a CUDA device and there is none. None and "auto" are no devices."""
+    if device in (None, "auto"):
+        return
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device is {device!r}, but this PyTorch finds no CUDA; device=None computes on the CPU")
+
 
 def check_free(blocks, device):
     """Raise ValueError if accelerate's hooks, which tie each block to its own device, would move it back."""

@@ -1,14 +1,18 @@
 """Load a model from the Hub, a folder or a GGUF file, and save it so that `from_pretrained` can open it."""
 
 import json
+import zlib
 from pathlib import Path
 
 import torch
 from filelock import FileLock
 
+from ..devices.offload import check_device
+from ..streaming.safetensors_files import INDEX, NAMES, WHOLE, stored_tensors
 from .download import cache_folder, fetch, replacing, sources
 
 BUNDLED = "smollm2"
+MANIFEST = "checksums.json"  # of a prepared model: CRC-32 by file name
 
 
 def load(name=BUNDLED, *, dtype="auto", device=None, revision=None):
@@ -23,16 +27,21 @@ def load(name=BUNDLED, *, dtype="auto", device=None, revision=None):
     Returns: (model in evaluation mode, tokenizer).
 
     Raises:
-        ValueError: the model cannot be found or loaded. RuntimeError: the default model cannot be fetched.
+        ValueError: the model cannot be found or loaded, or there is no such device. RuntimeError: the default model
+            cannot be fetched.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    check_device(device)
     name = str(name)
     source = prepare() if name == BUNDLED else Path(name).expanduser()
     if source.suffix == ".gguf":
         if not source.is_file():
             raise ValueError(f"there is no file {str(source)!r}")
-        model, tokenizer = _load_gguf(source, torch.float32 if dtype == "auto" else dtype)
+        try:
+            model, tokenizer = _load_gguf(source, torch.float32 if dtype == "auto" else dtype)
+        except (ValueError, OSError, KeyError, IndexError, RuntimeError) as error:
+            raise ValueError(f"could not read {str(source)!r}; is it damaged? ({error})") from error
         return (model if device in (None, "auto") else model.to(device)), tokenizer
     options = {"dtype": dtype} if device is None else {"dtype": dtype, "device_map": device}
     if not source.is_dir():
@@ -53,7 +62,7 @@ def load(name=BUNDLED, *, dtype="auto", device=None, revision=None):
 def save(model, tokenizer, folder):
     """Write a model and its tokenizer as safetensors; `AutoModelForCausalLM.from_pretrained(folder)` opens them.
 
-    Zeros are stored like any other number: the files do not get smaller.
+    What is written is what is in memory, whatever form the model was loaded from. Zeros are stored like any other number: the files do not get smaller.
 
     Args:
         tokenizer: None leaves it out.
@@ -62,6 +71,12 @@ def save(model, tokenizer, folder):
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{str(folder)!r} is a file; a folder is needed")
     model.save_pretrained(folder)
+    stored = {tensor.dtype for tensor in stored_tensors(folder).values()}
+    if stored - {NAMES.get(tensor.dtype) for tensor in model.state_dict().values()}:
+        # The model was dequantised on loading, and transformers wrote its weights as codes again.
+        model.save_pretrained(folder, save_original_format=False)
+    if (folder / WHOLE).is_file():
+        (folder / INDEX).unlink(missing_ok=True)  # of a model in shards that was saved here before
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
 
@@ -76,8 +91,8 @@ def prepare():
         if not _is_whole(folder):  # another process may have built it meanwhile
             with replacing(folder) as partial:
                 save(*_load_gguf(gguf, torch.float32), partial)
-                sizes = {file.name: file.stat().st_size for file in partial.iterdir()}
-                (partial / "files.json").write_text(json.dumps(sizes))
+                checksums = {file.name: _crc32(file) for file in partial.iterdir()}
+                (partial / MANIFEST).write_text(json.dumps(checksums))
     return folder
 
 
@@ -98,8 +113,17 @@ def _load_gguf(path, dtype):
 
 
 def _is_whole(folder):
-    manifest = folder / "files.json"
-    if not manifest.is_file():
+    """Whether a prepared model is there and its files are as they were written."""
+    try:
+        checksums = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return all(_crc32(folder / name) == expected for name, expected in checksums.items())
+    except (OSError, ValueError, AttributeError):  # a file or the manifest is missing or damaged
         return False
-    sizes = json.loads(manifest.read_text())
-    return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items())
+
+
+def _crc32(path):
+    value = 0
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 24):
+            value = zlib.crc32(chunk, value)
+    return value

@@ -11,6 +11,7 @@
 
 import gzip
 import json
+import os
 import random
 from pathlib import Path
 
@@ -98,10 +99,11 @@ def _read(source, purpose):
         return "\n\n".join(text[:ARTICLE_BEGINNING].rpartition("\n")[0] or text for text in texts[::2])
     if source == "wikitext2":
         return _wikitext2("train" if purpose == "calibration" else "test")
-    if isinstance(source, (str, Path)) and Path(source).expanduser().is_file():
+    if isinstance(source, (str, Path)) and os.path.isfile(os.path.expanduser(source)):
         return Path(source).expanduser().read_text(encoding="utf-8")
     raise ValueError(
-        f"source must be one of {', '.join(SOURCES)}, the path of a text file or a list of strings; got {source!r}"
+        f"source must be one of {', '.join(SOURCES)}, the path of an existing text file or a list of strings; "
+        f"got {source!r:.80}"
     )
 
 

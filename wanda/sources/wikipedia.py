@@ -18,12 +18,14 @@ CLEANING = 3  # the version of the cleaning; increment it with every change, so 
 def articles():
     """The articles of the dump, cleaned: a list of (title, text), in the dump's order. Cleaned once and kept."""
     cleaned = cache_folder() / f"wikipedia-{sources()['wikipedia']['sha256'][:12]}-{CLEANING}.json"
-    if not cleaned.is_file():
+    try:
+        return [tuple(article) for article in json.loads(cleaned.read_text(encoding="utf-8"))]
+    except (OSError, ValueError):  # not there yet, or damaged
         found = [(title, clean(wikitext)) for title, wikitext in _pages(fetch("wikipedia"))]
-        found = [(title, text) for title, text in found if len(text) >= SHORTEST_ARTICLE]
-        with replacing(cleaned) as partial:
-            partial.write_text(json.dumps(found), encoding="utf-8")
-    return [tuple(article) for article in json.loads(cleaned.read_text(encoding="utf-8"))]
+    found = [(title, text) for title, text in found if len(text) >= SHORTEST_ARTICLE]
+    with replacing(cleaned) as partial:
+        partial.write_text(json.dumps(found), encoding="utf-8")
+    return found
 
 
 def clean(wikitext):

@@ -1,14 +1,19 @@
 """Hidden states in a file, batch by batch: `prune_checkpoint` uses it where `prune` has a list in memory.
 
-A batch is a line of JSON with its dtype and shape, followed by its bytes. Between a GPU and the file it is in pinned
+A batch is a line of JSON with its dtype, shape and checksum, followed by its bytes. Between a GPU and the file it is in pinned
 memory, so that the GPU and the disk work at the same time.
 """
 
 import json
+import math
+import os
 
 import torch
 
+from ..devices.distributed import checksum
 from .safetensors_files import DTYPES, NAMES, as_bytes, fill, unreadable
+
+LONGEST_HEADER = 1000  # bytes
 
 
 class Appender:
@@ -46,7 +51,7 @@ class Appender:
             self._write(states)
 
     def _write(self, states):
-        about = {"dtype": NAMES[states.dtype], "shape": list(states.shape)}
+        about = {"dtype": NAMES[states.dtype], "shape": list(states.shape), "checksum": int(checksum(states))}
         self.file.write(json.dumps(about).encode() + b"\n")
         self.file.write(as_bytes(states))
 
@@ -57,7 +62,7 @@ class Stream:
     Args:
         pin: whether batches are in pinned memory, so that one can be copied to a GPU while the next is read.
 
-    Raises: RuntimeError naming the file that cannot be read.
+    Raises: RuntimeError naming a file that cannot be read or is damaged.
     """
 
     def __init__(self, path, batches, pin=False):
@@ -74,10 +79,23 @@ class Stream:
             raise unreadable(self.path, error) from error
 
     def _next(self, file):
-        line = file.readline()
-        if not line.endswith(b"\n"):
+        line = file.readline(LONGEST_HEADER)
+        if not line.endswith(b"\n") and len(line) < LONGEST_HEADER:
             raise EOFError
-        about = json.loads(line)
-        states = torch.empty(about["shape"], dtype=DTYPES[about["dtype"]], pin_memory=self.pin)
+        try:
+            about = json.loads(line)
+            dtype, shape, expected = DTYPES[about["dtype"]], about["shape"], about["checksum"]
+            is_shape = all(type(length) is int and length >= 0 for length in shape)
+            if not is_shape or math.prod(shape) * dtype.itemsize > os.fstat(file.fileno()).st_size:
+                raise ValueError(f"shape {shape}")  # found before so much memory is allocated
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise self._damaged() from error
+        states = torch.empty(shape, dtype=dtype, pin_memory=self.pin)
         fill(as_bytes(states), file)
+        if int(checksum(states)) != expected:
+            raise self._damaged()
         return states
+
+    def _damaged(self):
+        target = self.path.parent.parent
+        return RuntimeError(f"{str(self.path)!r} is damaged; remove {str(target)!r} and start again")

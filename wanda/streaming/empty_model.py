@@ -7,7 +7,7 @@ import torch
 from ..layers import find_blocks
 from ..sources.models import BUNDLED, prepare
 from .safetensors_files import DTYPES, read, stored_tensors
-from .transformers_internals import is_ignored, renaming, stays_float32
+from .transformers_internals import CONVERTED, is_ignored, renaming, stays_float32
 
 HUB_FILES = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "*.txt", "*.model")
 HUB_FILES += ("*.tiktoken", "*.jinja", "LICENSE*", "NOTICE*", "*config.json", "*token*.json", "vocab.json")
@@ -49,7 +49,8 @@ class Skeleton:
     Attributes:
         model: has parameters of the shapes and dtypes that `wanda.load` gives, without values; its buffers have values.
         stored: dict from the checkpoint's keys to `Stored`.
-        keys: dict from the model's names of parameters and saved buffers to the checkpoint's keys.
+        keys: dict from the model's names of parameters and saved buffers to the checkpoint's keys: a tuple, of several
+            where the checkpoint holds the experts of a fused tensor apart.
 
     Raises: ValueError: no checkpoint, or a tensor, which is named, that does not match the model.
     """
@@ -63,19 +64,24 @@ class Skeleton:
     def _match(self):
         tensors = self.model.state_dict(keep_vars=True)
         rename = renaming(self.model, tensors)
-        keys = {}
+        keys, parts = {}, {}
         for key, stored in self.stored.items():
-            name, converted = rename(key)
-            if name in tensors and not converted:
+            name, place = rename(key)
+            if name in tensors and place is None:
                 _check_tensor(name, tensors[name], key, stored)
-                keys[name] = key
-            elif converted or not is_ignored(self.model, key):
-                problem = "loading converts it" if converted else "the model has no parameter of that name"
+                keys[name] = (key,)
+            elif name in tensors and place != CONVERTED:
+                parts.setdefault(name, {})[place] = key
+            elif place is not None or not is_ignored(self.model, key):
+                problem = "loading converts it" if place else "the model has no parameter of that name"
                 raise ValueError(
                     f"{str(stored.file)!r} holds {key!r}, which cannot be streamed into {type(self.model).__name__}: "
                     f"{problem}. Use wanda.load and wanda.prune if the whole model fits in memory"
                 )
-        tied = {id(tensors[name]): key for name, key in keys.items()}
+        for name, found in parts.items():
+            keys[name] = tuple(found[place] for place in sorted(found))
+            _check_parts(name, tensors[name], found, self.stored)
+        tied = {id(tensors[name]): found for name, found in keys.items()}
         for name, tensor in tensors.items():
             if id(tensor) not in tied:
                 raise ValueError(f"{str(self.folder)!r} has no tensor for {name!r} of {type(self.model).__name__}")
@@ -113,8 +119,17 @@ class Skeleton:
 
     def read(self, names, pin=False):
         """Read some of the model's tensors. Returns: dict from name to tensor, in the stored dtype."""
-        values = read({self.keys[name]: self.stored[self.keys[name]] for name in names}, pin)
-        return {name: values[self.keys[name]] for name in names}  # tied ones share a value
+        values = read({self.keys[name]: [self.stored[key] for key in self.keys[name]] for name in names}, pin)
+        shapes = self.model.state_dict()
+        return {name: values[self.keys[name]].reshape(shapes[name].shape) for name in names}  # tied ones share a value
+
+    def as_stored(self, name, tensor):
+        """The tensors that the checkpoint holds for one of the model's: dict from key to a view of `tensor`."""
+        keys = self.keys[name]
+        if len(keys) == 1:
+            return {keys[0]: tensor}
+        rows = [self.stored[key].shape[0] for key in keys]  # of experts, one after the other
+        return dict(zip(keys, tensor.flatten(0, 1).split(rows), strict=True))
 
     def place(self, values, device=None):
         """Assign values to parameters and buffers, in the model's dtypes, on a device (None: the values' own)."""
@@ -147,6 +162,23 @@ def _check_tensor(name, tensor, key, stored):
         raise ValueError(
             f"{str(stored.file)!r}: {key!r} holds {stored.dtype} (quantized?) values, but the model has {tensor.dtype}; "
             "use an unquantized checkpoint"
+        )
+
+
+def _check_parts(name, tensor, parts, stored):
+    """Check that parts, a dict from (expert, projection) to key, make up a fused tensor [experts, sum of out, in]."""
+    for expert in range(len(tensor)):
+        found = [stored[key] for (number, _), key in sorted(parts.items()) if number == expert]
+        rows = sum(part.shape[0] for part in found)
+        if (rows, *{part.shape[1:] for part in found}) != (tensor.shape[1], tensor.shape[2:]):
+            shapes = ", ".join(str(part.shape) for part in found) or "nothing"
+            raise ValueError(
+                f"{name!r} is {tuple(tensor.shape)}, but the checkpoint holds {shapes} for expert {expert}"
+            )
+    dtypes = {stored[key].dtype for key in parts.values()}
+    if len(dtypes) > 1 or not dtypes <= DTYPES.keys() or not DTYPES[min(dtypes)].is_floating_point:
+        raise ValueError(
+            f"the experts of {name!r} hold {', '.join(sorted(dtypes))} values; one floating-point type is needed"
         )
 
 

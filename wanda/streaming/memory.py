@@ -139,7 +139,7 @@ def _bytes(skeleton, names):
     """The bytes that tensors take in memory: as stored, plus a converted copy if the model's dtype differs."""
     own, sizes = skeleton.model.state_dict(), {}
     for name in names:
-        key, size = skeleton.keys[name], own[name].numel() * own[name].element_size()
-        stored = skeleton.stored[key].size
-        sizes[key] = stored if stored == size else stored + size  # tied tensors count once
+        keys, size = skeleton.keys[name], own[name].numel() * own[name].element_size()
+        stored = sum(skeleton.stored[key].size for key in keys)
+        sizes[keys] = stored if stored == size else stored + size  # tied tensors count once
     return sum(sizes.values())

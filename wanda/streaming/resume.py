@@ -1,5 +1,6 @@
 """The journal of a streaming run, kept beside its output, so that an interrupted run can resume."""
 
+import hashlib
 import json
 import shutil
 from contextlib import contextmanager
@@ -39,14 +40,21 @@ class Journal:
         """Write the journal atomically."""
         blocks = [[vars(layer) for layer in reports] for reports in self.blocks]
         content = {"run": self.run, "seconds": self.seconds, "phases": self.phases, "blocks": blocks}
-        write_json(self.folder / FILE, content)
+        write_json(self.folder / FILE, content | {"sha256": _sha256(content)})
 
     def read(self):
         """Read the journal of an interrupted run.
 
-        Raises: ValueError: it belongs to another run; the message says what differs.
+        Raises: ValueError: it is damaged, or belongs to another run; the message says what differs.
         """
-        content = json.loads((self.folder / FILE).read_text(encoding="utf-8"))
+        path = self.folder / FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            is_whole = content.pop("sha256") == _sha256(content)
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
+            is_whole = False
+        if not is_whole:
+            raise ValueError(f"{str(path)!r} is damaged; remove {str(self.folder.parent)!r} to start again")
         different = _differences(content["run"], self.run)
         if different:
             raise ValueError(
@@ -118,6 +126,10 @@ def describe_run(folder, stored, batches, sparsities, device, **options):
         "versions": {package: version(package) for package in ("torch", "transformers")},
     }
     return json.loads(json.dumps(described))
+
+
+def _sha256(content):
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _differences(before, now):

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from ..collect import collect
 from ..devices.cpu_threads import each, threads_for
+from ..devices.offload import check_device
 from ..devices.timing import Clock
 from ..options import make_options
 from ..pruning import check_weights, make_plan, prune_layers
@@ -74,8 +75,7 @@ def prune_checkpoint(
     """
     options = make_options(method, sparsity, pattern, group, update, propagate)
     _check_alone()
-    if torch.device(device or "cpu").type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device is {device!r}, but this PyTorch finds no CUDA; device=None computes on the CPU")
+    check_device(device)
     target = Path(target).expanduser()
     folder = find_folder(source, revision)
     if target.resolve() == folder.resolve() or folder.resolve() in target.resolve().parents:
@@ -88,7 +88,8 @@ def prune_checkpoint(
     run = describe_run(folder, skeleton.stored, plan.batches, plan.options.sparsity, device, **given)
     _check_space(target, skeleton, plan.batches)
 
-    report = PruneReport(options.description)
+    count = sum(parameter.numel() for parameter in skeleton.model.parameters())
+    report = PruneReport(options.description, parameters=count)
     with journal_in(target, run) as journal, torch.no_grad():
         walk = _Walk(skeleton, plan, target, journal, device)
         done = len(journal.blocks)
@@ -96,6 +97,7 @@ def prune_checkpoint(
             walk.run(bar)
     report.layers = [layer for reports in journal.blocks for layer in reports]
     report.phases, report.seconds = journal.phases, journal.seconds
+    report.warn_of_unreached()
     return report
 
 
@@ -108,7 +110,9 @@ class _Walk:
         self.pin = torch.device(device or "cpu").type == "cuda"  # copies from pinned memory are asynchronous
         self.clock = Clock(dict(journal.phases), (device or "cpu",))
         self.began = time.perf_counter() - journal.seconds
-        self.in_blocks = [set(map(skeleton.keys.get, skeleton.inside(block))) for block in plan.blocks]
+        self.in_blocks = [
+            {key for name in skeleton.inside(block) for key in skeleton.keys[name]} for block in plan.blocks
+        ]
         self.reader = ThreadPoolExecutor(max_workers=1)
         self.upcoming = None  # the next block's weights, being read
 
@@ -192,7 +196,9 @@ class _Walk:
                     for states in each(lambda batch: replay(block, *batch), zip(hidden, calls, strict=True), threads):
                         outputs.append(states)
         with self.clock("write"):
-            pruned = {self.skeleton.keys[f"{layer.name}.weight"]: layer.module.weight for layer in block.layers}
+            pruned = {}
+            for name, parameter in {layer.parameter_name: layer.parameter for layer in block.layers}.items():
+                pruned |= self.skeleton.as_stored(name, parameter.detach())
             stored = self.skeleton.stored
             write_shard(self._shard(index + 1), {key: pruned.get(key, stored[key]) for key in self._keys(index + 1)})
         self.skeleton.clear(self.skeleton.inside(block))

@@ -106,28 +106,30 @@ def read(tensors, pin=False):
     """Read tensors into one new buffer.
 
     Args:
-        tensors: dict from any name to `Stored`.
+        tensors: dict from any name to a list of `Stored` of one dtype, which are read one after the other.
         pin: whether the buffer is in pinned memory, for asynchronous copies to a GPU.
 
-    Returns: dict from the same names to tensors, views of the buffer.
+    Returns: dict from the same names to tensors [elements], views of the buffer.
 
     Raises: RuntimeError naming the file that cannot be read.
     """
     starts, total = {}, 0
-    for name, stored in tensors.items():
+    for name, parts in tensors.items():
         starts[name] = total
-        total += -(-stored.size // ALIGNMENT) * ALIGNMENT
+        total += -(-sum(stored.size for stored in parts) // ALIGNMENT) * ALIGNMENT
     buffer = torch.empty(total, dtype=torch.uint8, pin_memory=pin)
     found = {}
-    for name, stored in tensors.items():
-        place = buffer[starts[name] : starts[name] + stored.size]
-        try:
-            with open(stored.file, "rb", buffering=0) as file:
-                file.seek(stored.start)
-                fill(as_bytes(place), file)
-        except (OSError, EOFError) as error:
-            raise unreadable(stored.file, error) from error
-        found[name] = place.view(DTYPES[stored.dtype]).reshape(stored.shape)
+    for name, parts in tensors.items():
+        stop = start = starts[name]
+        for stored in parts:
+            try:
+                with open(stored.file, "rb", buffering=0) as file:
+                    file.seek(stored.start)
+                    fill(as_bytes(buffer[stop : stop + stored.size]), file)
+            except (OSError, EOFError) as error:
+                raise unreadable(stored.file, error) from error
+            stop += stored.size
+        found[name] = buffer[start:stop].view(DTYPES[parts[0].dtype])
     return found
 
 

@@ -3,6 +3,8 @@
 Tested with transformers 5.0.0 and 5.24.0, the oldest and the newest version supported. What is expected of both:
 
 - `conversion_mapping.get_model_conversion_mapping(model)` lists the `WeightRenaming`s and `WeightConverter`s of a model;
+  a converter has `source_patterns` and `operations`; `MergeModulelist(dim=0)` stacks the tensors of several experts, and
+  `Concatenate(dim=1)` joins those of several projections;
 - `core_model_loading.rename_source_key(key, renamings, converters, prefix, tensors)` returns (name, converter or None);
 - a model's `_keys_to_ignore_on_load_unexpected`, `_keep_in_fp32_modules` and `_keep_in_fp32_modules_strict` are None or
   collections of patterns.
@@ -15,13 +17,16 @@ import torch
 import transformers
 
 SUPPORTED = ("5.0.0", "5.24.0")
+CONVERTED = "converted"
 COMPUTED_BUFFERS = (r"rotary_emb\.inv_freq$", r"(^|\.)position_ids$")
 
 
 def renaming(model, tensors):
-    """The function from a checkpoint's key to (the model's name for it, whether loading also changes the values).
+    """The function from a checkpoint's key to (the model's name for it, its place in that tensor).
 
-    Some families are saved under older names, some with several tensors merged into one.
+    Some families are saved under older names, some with an expert's matrices apart. The place is None if the tensor is
+    stored as a whole, (expert, projection) if it is a part [out, in] of a fused tensor [experts, sum of out, in], and
+    CONVERTED if loading changes the values in another way.
 
     Args:
         model: a transformers model. tensors: its state dict.
@@ -38,12 +43,23 @@ def renaming(model, tensors):
     converters = [entry for entry in mapping if isinstance(entry, converter_class)]
 
     def rename(key):
-        name, converter = rename_key(key, renamings, converters, model.base_model_prefix, tensors)
-        if name not in tensors and key in tensors:
-            return key, False
-        return name, converter is not None
+        name, pattern = rename_key(key, renamings, converters, model.base_model_prefix, tensors)
+        if pattern is None or (name not in tensors and key in tensors):
+            return name if name in tensors else key, None
+        return name, _place(key, pattern, converters)
 
     return rename
+
+
+def _place(key, pattern, converters):
+    (converter,) = [entry for entry in converters if pattern in entry.source_patterns]
+    operations = [(type(operation).__name__, getattr(operation, "dim", None)) for operation in converter.operations]
+    if operations == [("Force16BytesAlignment", None)]:
+        return None
+    if operations not in ([("MergeModulelist", 0)], [("MergeModulelist", 0), ("Concatenate", 1)]):
+        return CONVERTED
+    expert = re.search(rf"\.(\d+){re.escape(pattern.rpartition('*')[2].rstrip('$'))}$", key)
+    return int(expert[1]), converter.source_patterns.index(pattern)
 
 
 def is_ignored(model, key):

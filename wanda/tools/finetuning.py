@@ -3,6 +3,7 @@
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from ..experts import ExpertLinear
 from ..layers import find_blocks
 
 
@@ -22,18 +23,24 @@ class keep_masks:  # noqa: N801 (used like a function)
 
     Attributes:
         masks: dict from layer name to a bool Tensor of the shape of the module's weight, True where it is held at zero.
+            Experts that share a fused parameter share an entry.
 
     Raises: ValueError: none of the weights is zero (was the model pruned?).
     """
 
     def __init__(self, model, skip=()):
-        modules = {layer.name: layer.module for block in find_blocks(model, skip) for layer in block.layers}
-        self.masks = {name: module.weight.detach() == 0 for name, module in modules.items()}
+        layers = [layer for block in find_blocks(model, skip) for layer in block.layers]
+        self.masks, self.weights = {}, {}
+        for layer in layers:
+            name, weight = layer.parameter_name.removesuffix(".weight"), layer.parameter
+            if isinstance(layer, ExpertLinear):
+                mask = self.masks.setdefault(name, torch.zeros_like(weight, dtype=torch.bool))
+                mask[layer.expert] = weight.detach()[layer.expert] == 0
+            else:
+                self.masks[name] = weight.detach() == 0
+            self.weights[name] = weight
         if not any(mask.any() for mask in self.masks.values()):
-            raise ValueError(
-                f"{type(model).__name__} has no zeros to hold in its {len(modules)} layers; prune it first"
-            )
-        self.weights = {name: module.weight for name, module in modules.items()}
+            raise ValueError(f"{type(model).__name__} has no zeros to hold in its {len(layers)} layers; prune it first")
         self.handles = [register_optimizer_step_post_hook(lambda *_: self.apply())]
         for name, weight in self.weights.items():
             if weight.requires_grad:
@@ -74,11 +81,13 @@ def merge_lora(model):
         layer to the fraction of the squared update that was dropped, in [0, 1]; about the sparsity if the update is
         spread evenly.
 
-    Raises: ValueError: there is no adapter to merge.
+    Raises: ValueError: there is no adapter to merge, or it is merged already.
     """
     adapted = {name: module for name, module in model.named_modules() if hasattr(module, "base_layer")}
     if not adapted or not hasattr(model, "merge_and_unload"):
         raise ValueError(f"{type(model).__name__} has no LoRA adapters; peft.get_peft_model adds them")
+    if already := [name for name, module in adapted.items() if module.merged]:
+        raise ValueError(f"the adapter of {already[0]} is merged into the pruned weight; call unmerge_adapter() first")
     before = {name: module.get_base_layer().weight.clone() for name, module in adapted.items()}
     layers = {name: module.get_base_layer() for name, module in adapted.items()}
     merged, lost = model.merge_and_unload(), {}

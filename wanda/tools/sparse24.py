@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from ..experts import ExpertLinear
 from ..layers import find_blocks
 
 HALF_TYPES = (torch.float16, torch.bfloat16)
@@ -137,6 +138,8 @@ def _check(layer):
 
 def obstacle(layer):
     """Why the kernel does not support a layer, or an empty string if it does. layer: a `Linear` of `find_blocks`."""
+    if isinstance(layer, ExpertLinear):
+        return "its weight is fused with those of other experts"
     if not isinstance(layer.module, nn.Linear):
         return f"{type(layer.module).__name__} stores its weight transposed"
     rows, columns = least_sizes(layer.weight.dtype)

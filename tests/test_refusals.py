@@ -1,0 +1,250 @@
+"""What cannot be pruned as asked raises before any weight changes, and the message names the culprit."""
+
+import copy
+
+import peft
+import pytest
+import torch
+import transformers
+from conftest import VOCABULARY, tiny
+from torch import nn
+from torch.nn.utils import prune as torch_prune
+
+import wanda
+from wanda.layers import find_blocks
+
+IDS = torch.randint(VOCABULARY, (2, 16), generator=torch.Generator().manual_seed(0))
+Q = "model.layers.0.self_attn.q_proj"
+
+
+def under_torch_prune(model):
+    torch_prune.l1_unstructured(model.get_submodule(Q), "weight", amount=0.3)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("calibration", "options", "error", "message"),
+    [
+        (IDS, {"pattern": "2:4", "sparsity": 0.7}, ValueError, r"'2:4' sets the sparsity to 0\.5; got sparsity=0\.7"),
+        (IDS, {"pattern": "1:4", "sparsity": 0.25}, ValueError, r"'1:4' sets the sparsity to 0\.75"),
+        (IDS, {"sparsity": {0: 0.3}}, TypeError, "keys of sparsity must be layer names or patterns, got 0"),
+        (IDS, {"sparsity": {"*": 0.5, "up_proj": 0.3}}, ValueError, "key 'up_proj' without effect"),
+        ([{"inputs_embeds": torch.zeros(1, 4, 32)}], {}, ValueError, "needs input_ids; it has 'inputs_embeds'"),
+        ([{}], {}, ValueError, "needs input_ids; it has nothing"),
+        ([{"input_ids": IDS, "pixel_values": torch.zeros(1)}], {}, ValueError, "'pixel_values', which LlamaFor"),
+        ([{"input_ids": IDS, "attention_mask": [[1] * 16] * 2}], {}, TypeError, "'attention_mask' as list"),
+    ],
+)
+def test_arguments_without_effect_or_sense_are_errors(calibration, options, error, message):
+    model = tiny()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(error, match=message):
+        wanda.prune(model, calibration, **options, progress=False)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+def test_a_pattern_takes_the_sparsity_that_it_sets():
+    assert wanda.prune(tiny(), IDS, pattern="1:4", sparsity=0.75, progress=False).sparsity == 0.75
+
+
+def test_weights_computed_from_others_are_refused():
+    with pytest.raises(ValueError, match=f"{Q} computes its weight from other parameters"):
+        wanda.prune(under_torch_prune(tiny()), IDS, progress=False)
+    model = under_torch_prune(tiny())
+    torch_prune.remove(model.get_submodule(Q), "weight")
+    wanda.prune(model, IDS, progress=False)
+    assert wanda.sparsity(model) == 0.5
+
+
+def test_own_positions_are_used():
+    """Every token at position 0: without rotation the statistics differ, and some masks with them."""
+    plain, at_zero = tiny(), tiny()
+    wanda.prune(plain, IDS, method="sparsegpt", progress=False)
+    wanda.prune(
+        at_zero, [{"input_ids": IDS, "position_ids": torch.zeros_like(IDS)}], method="sparsegpt", progress=False
+    )
+    weights = [model.state_dict()["model.layers.2.self_attn.o_proj.weight"] for model in (plain, at_zero)]
+    assert not torch.equal(*weights)
+
+
+@pytest.fixture
+def adapted():
+    config = peft.LoraConfig(r=4, target_modules=["q_proj", "up_proj"], task_type="CAUSAL_LM")
+    return peft.get_peft_model(tiny(), config)
+
+
+def test_adapters_are_never_pruned(adapted):
+    adapters = {name: w.clone() for name, w in adapted.state_dict().items() if "lora_" in name}
+    expected = tiny()
+    wanda.prune(expected, IDS, progress=False)
+    report = wanda.prune(adapted, IDS, progress=False)
+    assert all(torch.equal(weight, adapted.state_dict()[name]) for name, weight in adapters.items())
+    assert wanda.sparsity(adapted) == report.sparsity == 0.5
+    base = adapted.state_dict()[f"base_model.model.{Q}.base_layer.weight"]
+    assert torch.equal(base, expected.state_dict()[f"{Q}.weight"])
+    assert len(report.layers) == 7 * 3
+
+
+def test_adapters_train_while_masks_are_kept(adapted):
+    wanda.prune(adapted, IDS, progress=False)
+    optimizer = torch.optim.AdamW([weight for weight in adapted.parameters() if weight.requires_grad], lr=0.01)
+    losses = []
+    with wanda.keep_masks(adapted):
+        for _ in range(5):
+            loss = adapted(IDS, labels=IDS).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.01
+    merged, _ = wanda.merge_lora(adapted)
+    assert wanda.sparsity(merged) == 0.5
+
+
+def test_an_adapter_that_is_merged_already_is_named(adapted):
+    wanda.prune(adapted, IDS, progress=False)
+    adapted.merge_adapter()
+    with pytest.raises(ValueError, match=r"adapter of .*q_proj is merged into the pruned weight"):
+        wanda.merge_lora(adapted)
+
+
+def test_the_sparsity_of_the_whole_model_is_told():
+    model = tiny()
+    report = wanda.prune(model, IDS, progress=False)
+    zeros = sum(int((weight == 0).sum()) for block in find_blocks(model) for weight in (x.weight for x in block.layers))
+    assert report.model_sparsity == pytest.approx(zeros / sum(weight.numel() for weight in model.parameters()))
+    assert f"{report.model_sparsity:.2%} of the model" in str(report)
+
+
+def test_the_whole_model_counts_tied_weights_once():
+    model = tiny(transformers.LlamaConfig, tie_word_embeddings=True)
+    report = wanda.prune(model, IDS, progress=False)
+    assert report.parameters == sum(weight.numel() for weight in model.parameters())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_device_that_is_not_there_is_told_before_anything_changes():
+    with pytest.raises(ValueError, match="finds no CUDA"):
+        wanda.prune(tiny(), IDS, device="cuda", progress=False)
+    with pytest.raises(ValueError, match="finds no CUDA"):
+        wanda.load("smollm2", device="cuda")
+
+
+def test_a_text_given_as_a_source_is_named_in_short():
+    with pytest.raises(ValueError, match="path of an existing text file") as caught:
+        wanda.eval_tokens(None, source="A whole sentence. " * 1000)
+    assert len(str(caught.value)) < 300
+
+
+# Stacks and blocks ------------------------------------------------------------------------------------------------------
+
+
+class Toy(nn.Module):
+    """A decoder of blocks `hidden -> hidden + tanh(linear(hidden))`, and a forward to be replaced."""
+
+    def __init__(self, forward, stacks=1):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(VOCABULARY, 16)
+        self.stacks = nn.ModuleDict({f"stack{number}": self.blocks(forward) for number in range(stacks)})
+        self.config = transformers.PretrainedConfig()
+
+    @staticmethod
+    def blocks(forward):
+        class Block(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.linear = nn.Linear(16, 16)
+
+        Block.forward = forward
+        return nn.ModuleList(Block() for _ in range(3))
+
+    def get_input_embeddings(self):
+        return self.embedding
+
+
+def plain(self, hidden):
+    return hidden + torch.tanh(self.linear(hidden))
+
+
+def with_state(self, hidden, state=None):
+    hidden = hidden + torch.tanh(self.linear(hidden))
+    return hidden, hidden.mean(dim=1, keepdim=True) + (0 if state is None else state)
+
+
+def run_twice(model, input_ids, use_cache=False):
+    hidden = model.embedding(input_ids)
+    for block in [*model.stacks["stack0"][:-1], *model.stacks["stack0"]]:
+        hidden = block(hidden)
+    return hidden
+
+
+def run_with_state(model, input_ids, use_cache=False):
+    hidden, state = model.embedding(input_ids), None
+    for block in model.stacks["stack0"]:
+        hidden, state = block(hidden, state)
+    return hidden
+
+
+def leave_one_out(model, input_ids, use_cache=False):
+    first, _, last = model.stacks["stack0"]
+    return last(first(model.embedding(input_ids)))
+
+
+@pytest.mark.parametrize(
+    ("model", "forward", "message"),
+    [
+        (Toy(plain), run_twice, r"calls stacks\.stack0\.0 4 times for 2 batches"),
+        (Toy(plain), leave_one_out, r"calls stacks\.stack0\.1 0 times for 2 batches"),
+        (Toy(with_state), run_with_state, r"stacks\.stack0\.1 of Toy reads more than the hidden states"),
+        (Toy(plain, stacks=2), run_twice, r"two stacks of blocks, 'stacks\.stack\d' and 'stacks\.stack\d'"),
+    ],
+)
+def test_blocks_that_cannot_be_run_one_at_a_time_are_refused(model, forward, message):
+    model.forward = lambda **inputs: forward(model, **inputs)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=message):
+        wanda.prune(model, IDS, progress=False)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+def test_a_wrapped_model_is_named():
+    with pytest.raises(TypeError, match=r"DataParallel wraps the model; pass its \.module"):
+        wanda.prune(nn.DataParallel(tiny()), IDS, progress=False)
+
+
+@pytest.fixture
+def seeing():
+    """An image-text model whose tower is larger than its language model."""
+    text = transformers.LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4
+    )
+    vision = transformers.CLIPVisionConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=6, num_attention_heads=4, image_size=16, patch_size=8
+    )
+    torch.manual_seed(0)
+    config = transformers.LlavaConfig(
+        text_config=text, vision_config=vision, image_token_id=5, vision_feature_select_strategy="full"
+    )
+    return transformers.LlavaForConditionalGeneration(config).eval()
+
+
+def test_the_blocks_that_read_the_text_are_pruned_and_the_tower_is_not(seeing):
+    before = copy.deepcopy(seeing.state_dict())
+    report = wanda.prune(seeing, IDS, progress=False)
+    assert all("language_model" in layer.name for layer in report.layers)
+    assert len(report.layers) == 2 * 7
+    after = seeing.state_dict()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items() if "language_model" not in name)
+
+
+def test_pictures_in_a_batch_are_seen(seeing):
+    ids = torch.randint(6, VOCABULARY, (1, 20), generator=torch.Generator().manual_seed(0))
+    ids[0, 2:7] = 5  # four patches and the class token
+    pictures = torch.randn(2, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    masks = []
+    for picture in pictures:
+        model = copy.deepcopy(seeing)
+        wanda.prune(model, [{"input_ids": ids, "pixel_values": picture}], progress=False)
+        masks.append(torch.cat([(layer.weight == 0).flatten() for b in find_blocks(model) for layer in b.layers]))
+    assert not torch.equal(*masks)
