@@ -11,7 +11,7 @@ import torch
 import transformers
 from conftest import tiny
 from safetensors.torch import load_file, save_file
-from torch.utils._python_dispatch import TorchDispatchMode
+from watching import reference_walk, zeros
 
 import wanda
 from wanda.layers import find_blocks
@@ -44,44 +44,6 @@ FAMILIES = {
 def family(request):
     config, options = FAMILIES[request.param]
     return tiny(config, **options)
-
-
-class Products(TorchDispatchMode):
-    """Sums of squares of all that is multiplied with given weights, by the position of each weight in memory."""
-
-    def __init__(self, weights):
-        super().__init__()
-        self.weights = {self.place(weight): name for name, weight in weights.items()}
-        self.squares = {}
-
-    @staticmethod
-    def place(weight):
-        return weight.data_ptr(), *sorted(zip(weight.shape, weight.stride(), strict=True))
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
-            inputs, weight = args[-2:]
-            name = self.weights.get(self.place(weight))
-            if name is not None:
-                self.squares[name] = self.squares.get(name, 0) + inputs.double().square().sum(dim=0)
-        return function(*args, **(kwargs or {}))
-
-
-def reference_walk(model, calibration, sparsity=0.5):
-    """Prune by Wanda, block after block, with a whole forward pass for each."""
-    model.config._experts_implementation = "eager"  # plain matrix products, expert by expert
-    for block in find_blocks(model):
-        weights = {layer.name: layer.weight for layer in block.layers}
-        with torch.no_grad(), Products(weights) as products:
-            for window in calibration:
-                model(window[None], use_cache=False)
-        for name, weight in weights.items():
-            norm = products.squares[name].sqrt() if name in products.squares else 1.0
-            weight.masked_fill_(reference.prune_mask(weight.abs() * norm, sparsity), 0)
-
-
-def zeros(model):
-    return {layer.name: layer.weight == 0 for block in find_blocks(model) for layer in block.layers}
 
 
 def test_every_expert_is_pruned_by_its_own_tokens(family, calibration):

@@ -201,7 +201,7 @@ def _refuse_fused_weights(prefix, block, skip, width):
             full = ".".join(filter(None, (prefix, owner, name)))
             # A router is a matrix too, but with fewer rows than the model is wide.
             is_matrix = parameter.ndim == 2 and width in parameter.shape and min(parameter.shape) >= width
-            is_fused = parameter.ndim >= 3 or is_matrix
+            is_fused = (parameter.ndim >= 3 and sorted(parameter.shape)[-2] > 1) or is_matrix
             if is_fused and not any(matches(full, pattern) for pattern in skip):
                 raise ValueError(
                     f"{full} fuses several weight matrices in one tensor of shape {tuple(parameter.shape)} "

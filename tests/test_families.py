@@ -1,0 +1,21 @@
+"""Each family of docs/models.md: its masks equal the reference's, or it is refused with its weights unchanged."""
+
+import families
+import pytest
+
+SLOW = {
+    *("bamba", "bailing_hybrid", "blenderbot-small", "ctrl", "deepseek_v32", "deepseek_v4", "falcon_h1", "glm_moe_dsa"),
+    *("inkling2_text", "minimax_m3_vl_text", "nemotron_h", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next"),
+    *("qwen4_exp_text", "trocr"),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in families.FAMILIES]
+)
+def test_no_family_is_pruned_wrongly_in_silence(name):
+    line = families.row(name)
+    assert "WRONG" not in line
+    page = families.PAGE.read_text(encoding="utf-8")
+    if f"transformers {families.version()} " in page:
+        assert line in page.splitlines(), "run python tests/families.py"
