@@ -18,7 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 import wanda
-from wanda.layers import find_blocks
+from wanda import find_blocks
 from wanda.sources.download import replacing
 from wanda.tools.provenance import provenance
 

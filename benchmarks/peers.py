@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import wanda
-from wanda.layers import find_blocks
+from wanda import find_blocks
 from wanda.sources.download import replacing
 from wanda.tools.compare import restoring
 from wanda.tools.provenance import provenance

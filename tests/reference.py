@@ -2,7 +2,7 @@
 
 import torch
 
-from wanda.layers import find_blocks
+from wanda import find_blocks
 
 
 def prune_mask(score, sparsity=0.5, pattern=None, group="output"):

@@ -9,7 +9,7 @@ from conftest import VOCABULARY, tiny
 from transformers import AutoModelForCausalLM
 
 import wanda
-from wanda.layers import find_blocks
+from wanda import find_blocks
 from wanda.sparsegpt import repair
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .layers import matches
+from .blocks.layers import matches
 from .masks import check_group, check_sparsity, check_width, lowest, parse_pattern
 from .scores import SCORES, magnitude
 from .sparsegpt import inverse_factor, precision, repair

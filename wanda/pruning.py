@@ -11,15 +11,15 @@ from functools import cached_property
 import torch
 from tqdm.auto import tqdm
 
-from .calibration import calibration_batches
-from .collect import collect, read_together
+from .blocks.calibration import calibration_batches
+from .blocks.collect import collect, read_together
+from .blocks.layers import find_blocks
+from .blocks.replay import capture, evaluating, replay
 from .devices import distributed
 from .devices.cpu_threads import each, threads_for
 from .devices.offload import StatesOn, check_device, check_free, visiting
 from .devices.timing import Clock, Watch
-from .layers import find_blocks
 from .options import Options, make_options
-from .replay import capture, evaluating, replay
 from .report import LayerReport, PruneReport
 
 

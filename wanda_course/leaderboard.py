@@ -8,7 +8,7 @@ calibration windows. `judge` returns an entry; `standings` compares, tabulates a
 import inspect
 from dataclasses import asdict, dataclass
 
-from wanda.layers import find_blocks
+from wanda import find_blocks
 from wanda.pruning import prune
 from wanda.sources.models import load
 from wanda.sources.text import calibration_set, eval_tokens

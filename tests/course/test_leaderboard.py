@@ -10,7 +10,7 @@ import torch
 from conftest import VOCABULARY, tiny
 
 import wanda
-from wanda.layers import find_blocks
+from wanda import find_blocks
 from wanda.sources.text import eval_tokens as the_loader
 from wanda.tools.compare import restoring
 from wanda_course import leaderboard, leaks, standings

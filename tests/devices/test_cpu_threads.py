@@ -11,12 +11,12 @@ import torch
 from conftest import on_cores, tiny
 
 import wanda
-from wanda.calibration import calibration_batches
-from wanda.collect import collect
+from wanda.blocks.calibration import calibration_batches
+from wanda.blocks.collect import collect
+from wanda.blocks.layers import Block, Linear, find_blocks
+from wanda.blocks.replay import Call, capture
 from wanda.devices.cpu_threads import MOST_THREADS, each, threads_for
 from wanda.devices.offload import StatesOn
-from wanda.layers import Block, Linear, find_blocks
-from wanda.replay import Call, capture
 from wanda.statistics import Hessian, InputNorm
 
 PATIENCE = 60  # seconds, generous: threads that never meet would wait forever

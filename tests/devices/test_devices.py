@@ -13,11 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 import wanda
-from wanda import pruning
-from wanda.calibration import TOKENS, calibration_batches, windows_per_batch
+from wanda import find_blocks, pruning
+from wanda.blocks.calibration import TOKENS, calibration_batches, windows_per_batch
 from wanda.devices.tf32 import tf32
 from wanda.devices.timing import Clock
-from wanda.layers import find_blocks
 from wanda.statistics import Hessian
 
 
@@ -86,7 +85,7 @@ def test_automatic_batches(samples, length, device, expected):
 
 
 def test_automatic_batches_leave_at_least_one_for_every_process(monkeypatch):
-    monkeypatch.setattr("wanda.calibration.size", lambda: 8)
+    monkeypatch.setattr("wanda.blocks.calibration.size", lambda: 8)
     assert windows_per_batch(16, 512, "cuda") == 2
     assert windows_per_batch(7, 512, "cuda") == 1  # too few: `share` raises
 

@@ -8,9 +8,9 @@ from cells import cell_definition, cell_function
 from conftest import tiny
 
 import wanda
-from wanda.collect import collect
-from wanda.layers import find_blocks
-from wanda.replay import capture
+from wanda import find_blocks
+from wanda.blocks.collect import collect
+from wanda.blocks.replay import capture
 from wanda.statistics import InputNorm
 
 WALK = "04_prune_llama"

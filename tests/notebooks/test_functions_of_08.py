@@ -6,7 +6,7 @@ from cells import cell_function, scores
 from conftest import VOCABULARY, tiny
 
 import wanda
-from wanda.layers import find_blocks
+from wanda import find_blocks
 from wanda.scores import wanda as module_score
 
 

@@ -7,7 +7,7 @@ import torch
 from cells import SHAPES, cell_function, scores
 
 import wanda
-from wanda.layers import find_blocks
+from wanda import find_blocks
 from wanda.scores import wanda as module_score
 from wanda.tools.compare import restoring
 from wanda_course.exercises.checker import EXERCISES

@@ -5,7 +5,7 @@ from conftest import tiny
 from transformers import GPT2Config
 
 import wanda
-from wanda.layers import find_blocks
+from wanda import find_blocks
 from wanda.tools import finetuning
 
 

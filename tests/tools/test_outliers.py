@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from wanda.layers import find_blocks
+from wanda import find_blocks
 from wanda.tools.outliers import (
     feature_ratios,
     hidden_states,

@@ -10,7 +10,7 @@ from torch.utils import benchmark
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import wanda
-from wanda.layers import find_blocks
+from wanda import find_blocks
 from wanda.tools import sparse24
 
 # The format in plain tensors --------------------------------------------------------------------------------------------

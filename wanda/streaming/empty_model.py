@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from ..layers import find_blocks
+from ..blocks.layers import find_blocks
 from ..sources.models import BUNDLED, prepare
 from .safetensors_files import DTYPES, read, stored_tensors
 from .transformers_internals import CONVERTED, is_ignored, renaming, stays_float32

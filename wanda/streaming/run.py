@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from ..collect import collect
+from ..blocks.collect import collect
+from ..blocks.replay import capture, replay
 from ..devices.cpu_threads import each, threads_for
 from ..devices.offload import check_device
 from ..devices.timing import Clock
 from ..options import make_options
 from ..pruning import check_weights, make_plan, prune_layers
-from ..replay import capture, replay
 from ..report import PruneReport
 from .activation_file import Appender, Stream
 from .empty_model import Skeleton, find_folder

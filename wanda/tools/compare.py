@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..layers import find_blocks
+from ..blocks.layers import find_blocks
 from ..pruning import prune
 from .perplexity import perplexity
 

@@ -3,8 +3,8 @@
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from ..experts import ExpertLinear
-from ..layers import find_blocks
+from ..blocks.experts import ExpertLinear
+from ..blocks.layers import find_blocks
 
 
 class keep_masks:  # noqa: N801 (used like a function)

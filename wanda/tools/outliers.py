@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..layers import find_blocks
+from ..blocks.layers import find_blocks
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import torch
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
+from ..blocks.replay import evaluating
 from ..devices.cpu_threads import each, threads_for
-from ..replay import evaluating
 
 
 def perplexity(model, tokens, length=1024, stride=None, *, progress=False):

@@ -12,8 +12,8 @@ from functools import partial
 import torch
 from torch import nn
 
-from ..experts import ExpertLinear
-from ..layers import find_blocks
+from ..blocks.experts import ExpertLinear
+from ..blocks.layers import find_blocks
 
 HALF_TYPES = (torch.float16, torch.bfloat16)
 DEVICE, CAPABILITY = "cuda", (8, 0)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from watching import reference_walk, zeros
 
 import wanda
-from wanda.layers import find_blocks
+from wanda import find_blocks
 
 ROUTED = {"moe_intermediate_size": 24, "num_experts": 4, "num_experts_per_tok": 2}
 LATENT = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8}

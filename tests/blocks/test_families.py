@@ -10,6 +10,11 @@ SLOW = {
 }
 
 
+def without_routes(line):
+    """A line without the number of experts that no token reached: with random routers, rounding may change it."""
+    return line.partition(";")[0].rstrip(" |")
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in families.FAMILIES]
 )
@@ -18,4 +23,5 @@ def test_no_family_is_pruned_wrongly_in_silence(name):
     assert "WRONG" not in line
     page = families.PAGE.read_text(encoding="utf-8")
     if f"transformers {families.version()} " in page:
-        assert line in page.splitlines(), "run python tests/families.py"
+        lines = [without_routes(other) for other in page.splitlines()]
+        assert without_routes(line) in lines, "run PYTHONPATH=tests python tests/blocks/families.py"

@@ -1,6 +1,6 @@
 """Every causal family that the installed transformers knows, built small and pruned; `docs/models.md` is its table.
 
-python tests/families.py        # measures all families and writes the table
+PYTHONPATH=tests python tests/blocks/families.py        # measures all families and writes the table
 """
 
 import copy
@@ -18,7 +18,7 @@ from watching import reference_walk, zeros
 
 import wanda
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "models.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
 FAMILIES = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 LARGEST = 3_000_000  # parameters; what a config cannot make smaller is listed as such
 CALIBRATION = torch.randint(3, 128, (4, 24), generator=torch.Generator().manual_seed(1))
@@ -132,7 +132,7 @@ def main():
 
         Every causal family that transformers {version()} knows, built small with random weights, pruned by Wanda at 50 %, and
         compared mask by mask with a slow reference: whole forward passes, and a watch on the matrix products instead of hooks.
-        {counts}. `python tests/families.py` writes this page; `tests/test_families.py` holds each line of it.
+        {counts}. `PYTHONPATH=tests python tests/blocks/families.py` writes this page; `tests/blocks/test_families.py` holds each line of it.
 
         "Not built small": the sizes that the test sets do not suit the family's configuration, often because it nests others.
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 import wanda
-from wanda.layers import find_blocks
+from wanda import find_blocks
 
 IDS = torch.randint(VOCABULARY, (2, 16), generator=torch.Generator().manual_seed(0))
 Q = "model.layers.0.self_attn.q_proj"

@@ -7,11 +7,11 @@ from functools import cached_property
 
 import torch
 
-from .devices.cpu_threads import each
-from .devices.distributed import add_up
+from ..devices.cpu_threads import each
+from ..devices.distributed import add_up
+from ..statistics import LayerInputs
 from .experts import ExpertLinear, expert_inputs
 from .replay import Stop, device_of, replay
-from .statistics import LayerInputs
 
 
 def collect(block, hidden, calls, masks, statistic, outputs=None, threads=1):

@@ -4,7 +4,7 @@ import reference
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from wanda.layers import find_blocks
+from wanda import find_blocks
 
 
 class Products(TorchDispatchMode):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import torch
 
-from .devices.distributed import size
+from ..devices.distributed import size
 
 TOKENS = 16_384  # per forward pass on a GPU: enough to keep a large one busy, with small activations
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 import wanda
-from wanda.layers import find_blocks
+from wanda import find_blocks
 
 HEADS = {"num_attention_heads": 4}
 ARCHITECTURES = {
