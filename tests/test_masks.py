@@ -61,31 +61,27 @@ def test_ties_are_broken_by_position():
     assert wanda.prune_mask(torch.ones(2, 4), 0.5, group="layer").tolist() == [[True] * 4, [False] * 4]
 
 
-def test_sorting_on_a_device_gives_the_mask_of_selection_on_the_cpu(monkeypatch):
-
-    score = torch.randint(5, (40, 60), generator=torch.Generator().manual_seed(0)).float()
-    selected = wanda.prune_mask(score, 0.37)
-    monkeypatch.setattr(selection, "_mark_by_selecting", selection._mark_by_sorting)
-    assert torch.equal(wanda.prune_mask(score, 0.37), selected)
+WAYS = ("_mark_by_selecting", "_mark_by_comparing", "_mark_by_sorting")  # the last is the one of other devices
 
 
-@pytest.mark.parametrize("pattern", ["2:4", "1:4", "3:4", "1:2"])
-def test_short_rows_are_sorted_and_give_the_mask_of_selection(monkeypatch, pattern):
-
-    score = torch.randint(3, (40, 60), generator=torch.Generator().manual_seed(0)).float()  # ties everywhere
-    with_sort = wanda.prune_mask(score, pattern=pattern)
-    monkeypatch.setattr(selection, "_mark_by_sorting", selection._mark_by_selecting)
-    assert torch.equal(wanda.prune_mask(score, pattern=pattern), with_sort)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("pattern", [None, "2:4", "1:4", "3:4", "1:2", "4:8", "10:16"])
+def test_every_way_to_select_gives_the_same_mask(monkeypatch, way, pattern):
+    score = torch.randint(5, (40, 96), generator=torch.Generator().manual_seed(0)).float()  # ties everywhere
+    score[torch.rand(score.shape) < 0.1] = torch.inf
+    for name in WAYS:
+        monkeypatch.setattr(selection, name, getattr(selection, way))
+    expected = reference.prune_mask(score, 0.37, pattern)
+    assert torch.equal(wanda.prune_mask(score, 0.37, pattern), expected)
 
 
 @pytest.mark.parametrize("panel", [1, 7, 40])
-@pytest.mark.parametrize("way", ["_mark_by_selecting", "_mark_by_sorting"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("cores", [1, 3])
 def test_panels_give_the_same_mask(monkeypatch, panel, way, cores):
-
     score = torch.randint(5, (6, 12), generator=torch.Generator().manual_seed(0)).float()  # ties everywhere
     expected = [reference.prune_mask(score, 0.37, group=group) for group in GROUPS]
-    for name in ("_mark_by_selecting", "_mark_by_sorting"):
+    for name in WAYS:
         monkeypatch.setattr(selection, name, getattr(selection, way))
     monkeypatch.setattr(selection, "PANEL", {"cpu": panel, "other": panel})
     with on_cores(cores):

@@ -1,4 +1,7 @@
-"""The k smallest entries of each row: by selection on all CPU cores, by a stable sort elsewhere. Pure tensors."""
+"""The k smallest entries of each row: by selection or comparison on all CPU cores, by a stable sort elsewhere.
+
+Pure tensors. All three ways mark the same entries.
+"""
 
 import numpy as np
 import torch
@@ -6,7 +9,7 @@ import torch
 from .cpu_threads import each
 
 PANEL = {"cpu": 1 << 18, "other": 1 << 25}  # entries per step; a GPU needs many to be busy
-SHORT = 4  # entries of a row that a CPU sorts faster than it selects
+SHORT = 8  # entries of a row up to which comparing all pairs is faster on a CPU than selecting
 
 
 def smallest(rows, count):
@@ -15,7 +18,8 @@ def smallest(rows, count):
     if count == 0 or rows.numel() == 0:
         return marked
     on_cpu = rows.device.type == "cpu"
-    mark = _mark_by_selecting if on_cpu and rows.shape[1] > SHORT else _mark_by_sorting
+    way_on_cpu = _mark_by_selecting if rows.shape[1] > SHORT else _mark_by_comparing
+    mark = way_on_cpu if on_cpu else _mark_by_sorting
     height = max(1, PANEL["cpu" if on_cpu else "other"] // rows.shape[1])
     panels = list(zip(rows.split(height), marked.split(height), strict=True))  # rows are independent
     threads = min(torch.get_num_threads(), len(panels)) if on_cpu else 1
@@ -28,6 +32,16 @@ def _mark_by_sorting(rows, count, marked):
     """Mark the `count` smallest entries of each row in a bool tensor of the same shape; on any device, without a sync."""
     order = rows.sort(dim=1, stable=True).indices  # stable: equal entries stay in order
     marked.scatter_(1, order[:, :count], True)
+
+
+def _mark_by_comparing(rows, count, marked):
+    """The same on a CPU, for rows of a few entries: mark those that come after fewer than `count` others of their row."""
+    columns = rows.T.contiguous()  # [n, rows]
+    before = columns[:, None] <= columns  # [n, n, rows]: entry i comes before entry j, right where i < j
+    for j in range(1, len(columns)):
+        torch.logical_not(before[:j, j], out=before[j, :j])  # so of equal entries the first comes before
+    before.diagonal(dim1=0, dim2=1).zero_()
+    torch.lt(before.sum(dim=0, dtype=torch.int8).T, count, out=marked)
 
 
 def _mark_by_selecting(rows, count, marked):
