@@ -191,3 +191,12 @@ def test_provenance_names_machine_versions_command_and_data():
     first, again, other = (provenance(data=torch.tensor(ids)) for ids in ([1, 2], [1, 2], [2, 1]))
     assert first["data_sha256"] == again["data_sha256"] != other["data_sha256"]
     assert {"date", "command", "machine", "versions"} <= set(json.loads(json.dumps(first)))
+
+
+def test_a_target_that_cannot_work_is_told_before_the_model_is_loaded(folder, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "load", None)
+    assert run(folder, "prune", "model", *CALIBRATION, "--out", str(folder / "model" / "inside")) == 2
+    assert "lies in the model's folder" in capsys.readouterr().err
+    monkeypatch.setattr(cli.os, "access", lambda path, mode: False)
+    assert run(folder, "prune", "model", *CALIBRATION, "--out", str(folder / "deep" / "out")) == 2
+    assert "out cannot be written" in capsys.readouterr().err

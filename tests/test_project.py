@@ -144,3 +144,15 @@ def test_imports_go_in_one_direction():
     tensors = {"wanda.scores", "wanda.masks", "wanda.sparsegpt", "wanda.statistics"}
     for name in tensors:
         assert graph[name] <= tensors | {"wanda.devices.selection", "wanda.devices.tf32"}, name
+
+
+def test_folders_of_the_package_stand_on_floors():
+    folders = {}
+    for name, path in MODULES.items():
+        package, folder, *inside = name.split(".")
+        if package == "wanda" and inside:
+            imported = {other.split(".")[1] for other in imports_of(path) if other.count(".") == 2}
+            folders.setdefault(folder, set()).update(imported - {folder})
+    assert folders["devices"] == set()
+    assert folders["sources"] == {"devices"}
+    tuple(graphlib.TopologicalSorter(folders).static_order())

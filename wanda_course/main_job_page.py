@@ -32,7 +32,7 @@ is trained.</p>
 </tbody></table>
 <p>Perplexity on {evaluation}; lower is better. Calibration: {calibration}. A forward pass is the dense model's over
 the calibration windows: {forward:.1f}&nbsp;s here. The whole job took {forwards:.1f} of them, on {processor},
-{threads} threads, torch {torch}, {date}. Everything is in benchmark.json.</p>
+{threads}, torch {torch}, {date}. Everything is in benchmark.json.</p>
 <h2>“{prompt} …”</h2>
 <dl>
 {texts}
@@ -65,7 +65,7 @@ def draw(record, folder):
         forward=record["forward_seconds"],
         forwards=record["forwards"],
         processor=html.escape(record["machine"]["processor"]),
-        threads=record["threads"],
+        threads=f"{record['threads']} thread{'s' * (record['threads'] > 1)}",
         torch=record["versions"]["torch"],
         date=record["date"],
     )

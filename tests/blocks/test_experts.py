@@ -4,12 +4,14 @@ The reference uses no hook of ours: it runs the whole model and watches its matr
 """
 
 import copy
+import re
 
 import pytest
 import reference
 import torch
 import transformers
 from conftest import tiny
+from packaging.version import Version
 from safetensors.torch import load_file, save_file
 from watching import reference_walk, zeros
 
@@ -43,6 +45,8 @@ FAMILIES = {
 @pytest.fixture(params=FAMILIES)
 def family(request):
     config, options = FAMILIES[request.param]
+    if config is transformers.PhimoeConfig and Version(transformers.__version__) < Version("5.1"):
+        pytest.skip("this release's router returns a weight per expert, which its grouped products misread")
     return tiny(config, **options)
 
 
@@ -142,9 +146,29 @@ def test_masks_of_experts_are_kept_in_training(calibration):
         ),
     ],
 )
-def test_other_forms_of_experts_are_refused_by_name(config, options, message, calibration):
-    with pytest.raises(ValueError, match=message):
-        wanda.prune(tiny(config, **options), calibration, progress=False)
+def test_other_forms_of_experts_are_refused_by_name_and_can_be_skipped(config, options, message, calibration):
+    model = tiny(config, **options)
+    try:
+        model(calibration[:1])
+    except RuntimeError:
+        pytest.skip("this release of transformers cannot run the model itself (DBRX, up to 5.8 at least)")
+    skip = ()
+    with pytest.raises(ValueError, match=message) as caught:
+        wanda.prune(model, calibration, progress=False)
+    while caught is not None:  # follow the advice, one tensor after the other
+        (advice,) = re.findall(r"skip=\('(.*?)',\)", str(caught.value))
+        assert advice not in skip
+        skip, caught = (*skip, advice), None
+        try:
+            report = wanda.prune(model, calibration, skip=skip, progress=False)
+        except ValueError as error:
+            caught = pytest.ExceptionInfo.from_exception(error)
+    assert report.sparsity == pytest.approx(0.5, abs=0.02)
+    assert wanda.sparsity(model) == pytest.approx(0.5, abs=0.02)  # of the layers that can be pruned
+    with wanda.restoring(model):
+        model.get_submodule(report.layers[0].name).weight.data.zero_()
+    assert wanda.sparsity(model) == pytest.approx(0.5, abs=0.02)
+    assert report.model_sparsity < 0.4
 
 
 @pytest.mark.parametrize("options", [{}, {"method": "sparsegpt", "pattern": "2:4"}, {"method": "magnitude"}])

@@ -248,3 +248,19 @@ def test_pictures_in_a_batch_are_seen(seeing):
         wanda.prune(model, [{"input_ids": ids, "pixel_values": picture}], progress=False)
         masks.append(torch.cat([(layer.weight == 0).flatten() for b in find_blocks(model) for layer in b.layers]))
     assert not torch.equal(*masks)
+
+
+class Grouped(nn.Linear):
+    """A linear layer of two groups: each half of the outputs reads its own half of the inputs, [..., 2, in]."""
+
+    def forward(self, inputs):
+        halves = self.weight.view(2, -1, self.in_features)
+        return torch.einsum("...gi,goi->...go", inputs, halves).flatten(-2)
+
+
+def test_a_linear_layer_that_applies_parts_of_its_weight_is_refused():
+    model = tiny()
+    model.model.layers[1].mlp.extra = Grouped(16, 32)
+    with pytest.raises(ValueError, match=r"layers\.1\.mlp\.extra is a Grouped.*pass skip=\('extra',\)"):
+        wanda.prune(model, IDS, progress=False)
+    wanda.prune(model, IDS, skip="extra", progress=False)

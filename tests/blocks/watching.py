@@ -29,16 +29,22 @@ class Products(TorchDispatchMode):
 
 
 def reference_walk(model, calibration, sparsity=0.5):
-    """Prune by Wanda, block after block, with a whole forward pass for each."""
+    """Prune by Wanda, block after block, with a whole forward pass for each.
+
+    Returns: the names of the layers that were multiplied with something; the others are pruned by magnitude.
+    """
+    read = set()
     model.config._experts_implementation = "eager"  # plain matrix products, expert by expert
     for block in find_blocks(model):
         weights = {layer.name: layer.weight for layer in block.layers}
         with torch.no_grad(), Products(weights) as products:
             for window in calibration:
                 model(window[None], use_cache=False)
+        read |= products.squares.keys()
         for name, weight in weights.items():
             norm = products.squares[name].sqrt() if name in products.squares else 1.0
             weight.masked_fill_(reference.prune_mask(weight.abs() * norm, sparsity), 0)
+    return read
 
 
 def zeros(model):

@@ -128,6 +128,10 @@ def refusals():
         "few": message(few, windows()[:1]),
         "data": message(tiny(), windows() + rank * (windows() < 5)),
         "model": message(other_seed, windows()),
+        "skip": message(tiny(), windows(), skip=("down_proj", "up_proj")[rank]),
+        "propagate": message(tiny(), windows(), propagate=("dense", "pruned")[rank]),
+        "method": message(tiny(), windows(), method=("magnitude", "wanda")[rank]),
+        "shape": message(tiny(intermediate_size=64 + 32 * rank), windows()),
         "untouched": (few.model.layers[0].mlp.up_proj.weight != 0).all().item(),
     }
 

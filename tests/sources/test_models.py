@@ -101,3 +101,32 @@ def test_saving_to_a_file_is_refused(tmp_path, model):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match="is a file"):
         wanda.save(model, None, tmp_path / "file")
+
+
+def test_a_damaged_prepared_model_is_prepared_again(tmp_path, monkeypatch, model):
+    """A flipped bit does not change a file's size; damaged weights must not load in silence."""
+    prepared = []
+    monkeypatch.setattr(models, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(models, "fetch", lambda name: tmp_path / "file.gguf")
+    monkeypatch.setattr(models, "_load_gguf", lambda path, dtype: (prepared.append(path), (model, None))[1])
+    folder = models.prepare()
+    assert models.prepare() == folder
+    assert len(prepared) == 1
+    weights = folder / "model.safetensors"
+    before = weights.read_bytes()
+    for damage in (lambda: weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1])), weights.unlink):
+        damage()
+        models.prepare()
+        assert weights.read_bytes() == before
+    for content in ("", "[]", "{"):
+        (folder / models.MANIFEST).write_text(content)
+        models.prepare()
+        assert json.loads((folder / models.MANIFEST).read_text())
+    assert len(prepared) == 6
+
+
+def test_a_truncated_gguf_file_is_named(tmp_path):
+    path = tmp_path / "cut.gguf"
+    path.write_bytes(fetch("smollm2").read_bytes()[:5_000_000])
+    with pytest.raises(ValueError, match=r"could not read '.*cut\.gguf'; is it damaged\?"):
+        wanda.load(path)

@@ -165,3 +165,16 @@ def test_c4_from_a_local_copy(monkeypatch, tmp_path):
     first, again = (wanda.calibration_set(Letters(), "c4", samples=3, length=8, seed=1) for _ in range(2))
     assert torch.equal(first, again)
     assert len({back(window) for window in first}) == 3
+
+
+def test_a_damaged_cache_of_articles_is_built_again(tmp_path, monkeypatch):
+    page = "A paragraph that is long enough to be kept as prose, with words that mean nothing. " * 30
+    monkeypatch.setattr(wikipedia, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(wikipedia, "fetch", lambda name: None)
+    monkeypatch.setattr(wikipedia, "_pages", lambda path: [("One", page)])
+    before = wikipedia.articles()
+    (cached,) = tmp_path.glob("*.json")
+    for content in ("", "{", "\N{REPLACEMENT CHARACTER}"):
+        cached.write_text(content, encoding="utf-8")
+        assert wikipedia.articles() == before
+        assert wikipedia.articles() == before  # from the new cache

@@ -41,7 +41,8 @@ def calibration_batches(model, calibration, batch_size=1, device=None):
         parts = calibration.split(batch_size)
     elif isinstance(calibration, torch.Tensor) and len(calibration):
         parts = [calibration]  # invalid; the error names its shape
-    batches = [_batch(model, part if isinstance(part, Mapping) else {"input_ids": part}) for part in parts]
+    takes = inspect.signature(model.forward).parameters
+    batches = [_batch(model, takes, part if isinstance(part, Mapping) else {"input_ids": part}) for part in parts]
     if not batches:
         raise ValueError("calibration is empty; it needs at least one window of tokens")
     return batches
@@ -55,20 +56,19 @@ def windows_per_batch(samples, length, device):
     return max(1, min(TOKENS // max(length, 1), samples // size()))
 
 
-def _batch(model, part):
-    takes = inspect.signature(model.forward).parameters
+def _batch(model, takes, part):
     if "input_ids" not in part:
         raise ValueError(f"a calibration batch needs input_ids; it has {', '.join(map(repr, part)) or 'nothing'}")
     for name, value in part.items():
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"a calibration batch holds {name!r} as {type(value).__name__}; it must be a tensor")
         if name not in takes and "input_ids" in takes:  # a wrapper's forward names no arguments
-            raise ValueError(f"a calibration batch holds {name!r}, which {type(model).__name__} does not take")
+            raise ValueError(
+                f"a calibration batch holds {name!r}, which {type(model).__name__} does not take; remove it"
+            )
     ids, mask = part["input_ids"], part.get("attention_mask")
-    if not isinstance(ids, torch.Tensor) or ids.dtype not in (torch.int64, torch.int32):
-        raise TypeError(
-            f"calibration must hold token ids (int64 tensors), got {getattr(ids, 'dtype', type(ids).__name__)}"
-        )
+    if ids.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"calibration must hold token ids (int64 tensors), got {ids.dtype}")
     if ids.ndim != 2 or not ids.numel():
         raise ValueError(f"calibration batches must be [samples, length] and not empty, got shape {tuple(ids.shape)}")
     embedding = model.get_input_embeddings()

@@ -1,7 +1,8 @@
 """Mixture-of-experts layers whose weights are fused into one tensor per projection, [experts, out, in] or [experts, in, out].
 
 Each expert's matrix is a prunable layer of its own, with the statistics of the tokens that were routed to that expert.
-The layout is told by the flags that transformers' experts interface sets on such modules.
+The layout is told by the flags that transformers' experts interface sets on such modules: `is_transposed`, `has_bias` and,
+since 5.1, `has_gate`. Gated experts have a method `_apply_gate`, others an `act_fn`. A module without them is no such module.
 """
 
 from dataclasses import dataclass
@@ -31,7 +32,11 @@ class ExpertLinear:
     @property
     def weight(self):
         """The weight as a view [out, in] of the fused parameter."""
-        matrix = self.parameter.detach()[self.expert]
+        return self.view(self.parameter.detach())
+
+    def view(self, tensor):
+        """This layer's part, as [out, in], of a tensor of the parameter's shape."""
+        matrix = tensor[self.expert]
         return matrix.T if self.module.is_transposed else matrix
 
     def replace(self, weight):
@@ -42,8 +47,13 @@ class ExpertLinear:
 def is_experts(module):
     """Whether a module follows transformers' experts interface, with fused weights."""
     down = getattr(module, "down_proj", None)
-    flags = all(hasattr(module, flag) for flag in ("is_transposed", "has_bias"))
-    return flags and isinstance(down, nn.Parameter) and down.ndim == 3 and isinstance(_up(module), nn.Parameter)
+    needed = ("is_transposed", "has_bias", "_apply_gate" if _has_gate(module) else "act_fn")
+    return (
+        all(hasattr(module, name) for name in needed)
+        and isinstance(down, nn.Parameter)
+        and down.ndim == 3
+        and isinstance(_up(module), nn.Parameter)
+    )
 
 
 def expert_layers(name, module):

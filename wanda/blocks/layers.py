@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -33,8 +34,11 @@ class Linear:
     @property
     def weight(self):
         """The weight as a view [out, in] of the module's own storage."""
-        weight = self.module.weight.detach()
-        return weight.T if isinstance(self.module, Conv1D) else weight
+        return self.view(self.parameter.detach())
+
+    def view(self, tensor):
+        """This layer's part, as [out, in], of a tensor of the parameter's shape."""
+        return tensor.T if isinstance(self.module, Conv1D) else tensor
 
     def replace(self, weight):
         """Write new values [out, in] into the module, in its own dtype."""
@@ -69,27 +73,33 @@ def find_blocks(model, skip=()):
             describe).
     """
     skip = (skip,) if isinstance(skip, str) else tuple(skip)
-    stack, modules = _find_stack(model)
-    tied = {id(parameter) for parameter in _embedding_parameters(model)}
+    everything, blocks = list_blocks(model), []
     width = model.get_input_embeddings().weight.shape[-1]
-    blocks, names = [], []
-    for index, module in enumerate(modules):
-        prefix = f"{stack}.{index}"
-        _refuse_fused_weights(prefix, module, skip, width)
-        found = [layer for layer in _layers(prefix, module) if id(layer.parameter) not in tied]
-        names += [layer.name for layer in found]
-        layers = tuple(layer for layer in found if not any(matches(layer.name, pattern) for pattern in skip))
+    for block in everything:
+        _refuse_fused_weights(block.name, block.module, skip, width)
+        layers = tuple(layer for layer in block.layers if not any(matches(layer.name, pattern) for pattern in skip))
         for layer in layers:
             _check_layer(layer)
-        blocks.append(Block(prefix, module, layers))
+        blocks.append(Block(block.name, block.module, layers))
+    names = [layer.name for block in everything for layer in block.layers]
     for pattern in skip:
         if not any(matches(name, pattern) for name in names) and not any(
             matches(name, pattern) for name, _ in model.named_parameters()
         ):
             raise ValueError(f"skip={pattern!r} matches no layer; layer names look like {names[0]!r}")
     if not any(block.layers for block in blocks):
-        raise ValueError(f"skip={skip!r} leaves no linear layer to prune in {stack!r}")
+        raise ValueError(f"skip={skip!r} leaves no linear layer to prune")
     return blocks
+
+
+def list_blocks(model):
+    """What `find_blocks` lists, unchecked: also of models that can be pruned only with some layers skipped."""
+    stack, modules = _find_stack(model)
+    tied = {id(parameter) for parameter in _embedding_parameters(model)}
+    return [
+        Block(name, module, tuple(layer for layer in _layers(name, module) if id(layer.parameter) not in tied))
+        for name, module in ((f"{stack}.{index}", module) for index, module in enumerate(modules))
+    ]
 
 
 def matches(name, pattern):
@@ -100,7 +110,7 @@ def matches(name, pattern):
 
 def sparsity(model):
     """Fraction of exact zeros among the weights of the prunable layers, a float in [0, 1]."""
-    layers = [layer for block in find_blocks(model) for layer in block.layers]
+    layers = [layer for block in list_blocks(model) for layer in block.layers]
     zeros = sum(int((layer.weight == 0).sum()) for layer in layers)
     return zeros / sum(layer.weight.numel() for layer in layers)
 
@@ -155,7 +165,7 @@ def _check_layer(layer):
 def _layers(prefix, module):
     """The linear layers of a module, in its order, without routers: list of `Linear` and `ExpertLinear`."""
     counts = {len(part) for part in module.modules() if isinstance(part, nn.ModuleList)}
-    counts |= {len(part.down_proj) for part in module.modules() if is_experts(part)}
+    counts |= {len(parameter) for parameter in module.parameters() if parameter.ndim == 3}  # fused experts
     adapted = [name for name, part in module.named_modules() if hasattr(part, "base_layer")]  # by PEFT
     found = []
     for name, part in module.named_modules():
@@ -175,7 +185,8 @@ def _is_plain(module):
         return True
     probe = module.weight.new_zeros(2, module.in_features)
     try:
-        return module(probe).shape == (2, module.out_features)
+        outputs = module(probe)
+        return isinstance(outputs, torch.Tensor) and outputs.shape == (2, module.out_features)
     except (RuntimeError, ValueError, IndexError):
         return False
 

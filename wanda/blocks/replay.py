@@ -41,19 +41,20 @@ def capture(model, blocks, batches, hidden=None):
     """
     hidden, calls = [] if hidden is None else hidden, [[] for _ in blocks]
     extras = []  # holds what a block returns after the hidden states: the rest of a tuple or list, or None
+    returned = set()  # the ids of the tensors among them
 
     def recorder(index, original):
         def forward(*args, **kwargs):
             if index == 0 and not extras:
                 output = original(*args, **kwargs)
                 extras.append(output[1:] if isinstance(output, (tuple, list)) else None)
+                returned.update(map(id, _tensors(extras[0])))
             states, *args = args or (kwargs.pop("hidden_states"),)
             call = Call(tuple(args), kwargs)
-            returned = set(map(id, _tensors(extras[0])))
             if index > 0 and any(id(tensor) in returned for tensor in _tensors((call.args, call.kwargs))):
                 raise ValueError(
                     f"{blocks[index].name} of {type(model).__name__} reads more than the hidden states of the block before "
-                    "it; such blocks cannot be run one at a time"
+                    "it; such blocks cannot be run one at a time, so this model cannot be pruned"
                 )
             # Batches of the same shape get equal masks and positions: keep one copy.
             calls[index].append(_share(call, calls[index][-1]) if calls[index] else call)

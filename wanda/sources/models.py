@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
+from safetensors import safe_open
 
 from ..devices.offload import check_device
-from ..streaming.safetensors_files import INDEX, NAMES, WHOLE, stored_tensors
 from .download import cache_folder, fetch, replacing, sources
 
 BUNDLED = "smollm2"
@@ -67,18 +67,29 @@ def save(model, tokenizer, folder):
     Args:
         tokenizer: None leaves it out.
     """
+    from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
     folder = Path(folder).expanduser()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{str(folder)!r} is a file; a folder is needed")
     model.save_pretrained(folder)
-    stored = {tensor.dtype for tensor in stored_tensors(folder).values()}
-    if stored - {NAMES.get(tensor.dtype) for tensor in model.state_dict().values()}:
+    if _stored_dtypes(folder) - {tensor.dtype for tensor in model.state_dict().values()}:
         # The model was dequantised on loading, and transformers wrote its weights as codes again.
         model.save_pretrained(folder, save_original_format=False)
-    if (folder / WHOLE).is_file():
-        (folder / INDEX).unlink(missing_ok=True)  # of a model in shards that was saved here before
+    if (folder / SAFE_WEIGHTS_NAME).is_file():
+        (folder / SAFE_WEIGHTS_INDEX_NAME).unlink(missing_ok=True)  # of a model in shards that was saved here before
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
+
+
+def _stored_dtypes(folder):
+    """The dtypes of a checkpoint's tensors, from the files' headers."""
+    found = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            tensors = [file.get_slice(key) for key in file.keys()]  # noqa: SIM118 (not a dict)
+            found |= {tensor[:0].dtype for tensor in tensors if tensor.get_shape()}
+    return found
 
 
 def prepare():

@@ -167,14 +167,13 @@ def _check_tensor(name, tensor, key, stored):
 
 def _check_parts(name, tensor, parts, stored):
     """Check that parts, a dict from (expert, projection) to key, make up a fused tensor [experts, sum of out, in]."""
-    for expert in range(len(tensor)):
-        found = [stored[key] for (number, _), key in sorted(parts.items()) if number == expert]
-        rows = sum(part.shape[0] for part in found)
-        if (rows, *{part.shape[1:] for part in found}) != (tensor.shape[1], tensor.shape[2:]):
-            shapes = ", ".join(str(part.shape) for part in found) or "nothing"
-            raise ValueError(
-                f"{name!r} is {tuple(tensor.shape)}, but the checkpoint holds {shapes} for expert {expert}"
-            )
+    numbers = {expert for expert, _ in parts}
+    for expert in sorted(numbers | set(range(len(tensor)))):
+        shapes = [stored[key].shape for (number, _), key in sorted(parts.items()) if number == expert]
+        fits = all(len(shape) == 2 and shape[1] == tensor.shape[2] for shape in shapes)
+        if expert >= len(tensor) or not fits or sum(shape[0] for shape in shapes) != tensor.shape[1]:
+            held = ", ".join(map(str, shapes)) or "nothing"
+            raise ValueError(f"{name!r} is {tuple(tensor.shape)}, but the checkpoint holds {held} for expert {expert}")
     dtypes = {stored[key].dtype for key in parts.values()}
     if len(dtypes) > 1 or not dtypes <= DTYPES.keys() or not DTYPES[min(dtypes)].is_floating_point:
         raise ValueError(

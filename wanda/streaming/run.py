@@ -69,7 +69,8 @@ def prune_checkpoint(
 
     Raises:
         ValueError, TypeError: an invalid argument, or a checkpoint that cannot be streamed; raised before anything is
-            written, except for NaN or infinite weights, which are found when their block is reached.
+            written, except for NaN or infinite weights and for blocks that cannot be run one at a time, which are found
+            when they are reached.
         RuntimeError: a file (named) could not be read or written; the disk is too small; or as in `prune`. Finished
             blocks are kept, so that the run can resume.
     """

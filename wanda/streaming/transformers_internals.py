@@ -1,11 +1,12 @@
-"""How transformers turns a checkpoint's tensors into a model's: all of its private API that this package uses.
+"""How transformers turns a checkpoint's tensors into a model's: its private API for loading, in one place.
 
 Tested with transformers 5.0.0 and 5.24.0, the oldest and the newest version supported. What is expected of both:
 
 - `conversion_mapping.get_model_conversion_mapping(model)` lists the `WeightRenaming`s and `WeightConverter`s of a model;
   a converter has `source_patterns` and `operations`; `MergeModulelist(dim=0)` stacks the tensors of several experts, and
   `Concatenate(dim=1)` joins those of several projections;
-- `core_model_loading.rename_source_key(key, renamings, converters, prefix, tensors)` returns (name, converter or None);
+- `core_model_loading.rename_source_key(key, renamings, converters, prefix, tensors)` returns the name and the
+  source pattern that matched, or None;
 - a model's `_keys_to_ignore_on_load_unexpected`, `_keep_in_fp32_modules` and `_keep_in_fp32_modules_strict` are None or
   collections of patterns.
 """
@@ -52,13 +53,14 @@ def renaming(model, tensors):
 
 
 def _place(key, pattern, converters):
-    (converter,) = [entry for entry in converters if pattern in entry.source_patterns]
+    converter = next(entry for entry in converters if pattern in entry.source_patterns)
     operations = [(type(operation).__name__, getattr(operation, "dim", None)) for operation in converter.operations]
     if operations == [("Force16BytesAlignment", None)]:
         return None
-    if operations not in ([("MergeModulelist", 0)], [("MergeModulelist", 0), ("Concatenate", 1)]):
-        return CONVERTED
     expert = re.search(rf"\.(\d+){re.escape(pattern.rpartition('*')[2].rstrip('$'))}$", key)
+    fusing = ([("MergeModulelist", 0)], [("MergeModulelist", 0), ("Concatenate", 1)])
+    if operations not in fusing or expert is None:
+        return CONVERTED
     return int(expert[1]), converter.source_patterns.index(pattern)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..blocks.layers import find_blocks
+from ..blocks.layers import list_blocks
 from ..pruning import prune
 from .perplexity import perplexity
 
@@ -62,7 +62,7 @@ def compare(model, calibration, tokens, rows, *, length=1024, batch_size=1, gene
 @contextmanager
 def restoring(model):
     """Restore the weights of the prunable layers at the end of a `with`. Holds a copy of them in memory."""
-    layers = [layer for block in find_blocks(model) for layer in block.layers]
+    layers = [layer for block in list_blocks(model) for layer in block.layers]
     kept = [layer.weight.clone() for layer in layers]
     try:
         yield model

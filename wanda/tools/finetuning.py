@@ -3,7 +3,6 @@
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from ..blocks.experts import ExpertLinear
 from ..blocks.layers import find_blocks
 
 
@@ -32,13 +31,10 @@ class keep_masks:  # noqa: N801 (used like a function)
         layers = [layer for block in find_blocks(model, skip) for layer in block.layers]
         self.masks, self.weights = {}, {}
         for layer in layers:
-            name, weight = layer.parameter_name.removesuffix(".weight"), layer.parameter
-            if isinstance(layer, ExpertLinear):
-                mask = self.masks.setdefault(name, torch.zeros_like(weight, dtype=torch.bool))
-                mask[layer.expert] = weight.detach()[layer.expert] == 0
-            else:
-                self.masks[name] = weight.detach() == 0
-            self.weights[name] = weight
+            name = layer.parameter_name.removesuffix(".weight")
+            self.weights[name] = layer.parameter
+            mask = self.masks.setdefault(name, torch.zeros_like(layer.parameter, dtype=torch.bool))
+            layer.view(mask).copy_(layer.weight == 0)
         if not any(mask.any() for mask in self.masks.values()):
             raise ValueError(f"{type(model).__name__} has no zeros to hold in its {len(layers)} layers; prune it first")
         self.handles = [register_optimizer_step_post_hook(lambda *_: self.apply())]
