@@ -7,13 +7,9 @@ the README's links repeat it, since Colab reads a notebook alone; this module re
 import argparse
 import re
 import sys
+import tomllib
 
 from wanda.sources.download import CHECKOUT
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 GITHUB = "https://github.com/"
 # GitHub's rules: an owner has letters, digits and single inner hyphens; a repository's name may also have dots and _.

@@ -11,17 +11,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
 from filelock import FileLock
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "data" / "sources.toml").is_file() else None
