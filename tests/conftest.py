@@ -12,9 +12,21 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported
 import pytest
 import torch
 from filelock import FileLock
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedTokenizerFast,
+)
 
 VOCABULARY = 97
+WORDS = ["[unk]", *(f"w{number}" for number in range(1, VOCABULARY))]  # of `word_tokenizer`
 
 
 def pytest_collection_modifyitems(items):
@@ -50,6 +62,28 @@ def tiny(config_class=LlamaConfig, seed=0, **options):
     torch.manual_seed(seed)
     config = config_class(**(sizes | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2} | options))
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+
+
+def tiny_llava():
+    """An image-text model whose tower is larger than its language model."""
+    text = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=6, num_attention_heads=4, image_size=16, patch_size=8
+    )
+    torch.manual_seed(0)
+    config = LlavaConfig(
+        text_config=text, vision_config=vision, image_token_id=5, vision_feature_select_strategy="full"
+    )
+    return LlavaForConditionalGeneration(config).eval()
+
+
+def word_tokenizer():
+    """A tokenizer whose token i is the word "wi"."""
+    tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[unk]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[unk]")
 
 
 @contextmanager

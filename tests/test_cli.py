@@ -6,24 +6,16 @@ import sys
 
 import pytest
 import torch
-from conftest import tiny
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from transformers import PreTrainedTokenizerFast
+from conftest import WORDS, tiny, word_tokenizer
 
 import wanda
 from wanda import cli
 from wanda.streaming import run as streaming
 
-WORDS = ["[unk]", *(f"w{number}" for number in range(1, 97))]
-
 
 def write_model_and_text(folder):
     """Write a small model with a tokenizer of 97 words, and a text in those words."""
-    tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[unk]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    wanda.save(tiny(), PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[unk]"), folder / "model")
+    wanda.save(tiny(), word_tokenizer(), folder / "model")
     (folder / "text.txt").write_text(" ".join(WORDS[1 + (7 * number) % 96] for number in range(300)))
     return folder
 
@@ -49,6 +41,19 @@ def test_prune_writes_a_model_that_opens(folder, capsys, method):
     printed = capsys.readouterr().out
     assert f"{method} 25%" in printed
     assert "saved to" in printed
+
+
+@pytest.mark.parametrize("way", [(), ("--stream",)])
+def test_licences_templates_and_processors_are_kept(folder, way):
+    kept = ["LICENSE", "NOTICE.txt", "preprocessor_config.json", "additional_chat_templates/tools.jinja"]
+    for name in kept:
+        (folder / "model" / name).parent.mkdir(exist_ok=True)
+        (folder / "model" / name).write_text(f"{{}} {name}")
+    (folder / "model" / "training.log").write_text("no part of the model")
+    assert run(folder, "prune", "model", *CALIBRATION, *way, "--out", "out") == 0
+    for name in kept:
+        assert (folder / "out" / name).read_text() == f"{{}} {name}"
+    assert not (folder / "out" / "training.log").exists()
 
 
 def test_prune_with_every_option(folder):

@@ -12,10 +12,10 @@ from .devices import distributed
 from .masks import GROUPS, check_sparsity, parse_pattern
 from .options import METHODS, UPDATES, make_options, resolve_sparsity
 from .pruning import prune
+from .sources.checkpoints import copy_companions, find_folder
 from .sources.download import fetch, sources
 from .sources.models import BUNDLED, load, prepare, save
 from .sources.text import calibration_set, eval_tokens
-from .streaming.empty_model import find_folder
 from .streaming.resume import check_target
 from .streaming.run import prune_checkpoint
 from .tools.compare import compare, settings
@@ -195,6 +195,8 @@ def _prune(options):
         report = prune(model, calibration, **_settings(options), progress=distributed.rank() == 0)
         if distributed.rank() == 0:
             save(model, tokenizer, options.out)
+            if not options.model.endswith(".gguf"):
+                copy_companions(find_folder(options.model, options.revision, weights=False), options.out)
             print(report)
             print(f"saved to {options.out}")
 

@@ -6,7 +6,7 @@ import peft
 import pytest
 import torch
 import transformers
-from conftest import VOCABULARY, tiny
+from conftest import VOCABULARY, tiny, tiny_llava
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
@@ -215,18 +215,7 @@ def test_a_wrapped_model_is_named():
 
 @pytest.fixture
 def seeing():
-    """An image-text model whose tower is larger than its language model."""
-    text = transformers.LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4
-    )
-    vision = transformers.CLIPVisionConfig(
-        hidden_size=64, intermediate_size=128, num_hidden_layers=6, num_attention_heads=4, image_size=16, patch_size=8
-    )
-    torch.manual_seed(0)
-    config = transformers.LlavaConfig(
-        text_config=text, vision_config=vision, image_token_id=5, vision_feature_select_strategy="full"
-    )
-    return transformers.LlavaForConditionalGeneration(config).eval()
+    return tiny_llava()
 
 
 def test_the_blocks_that_read_the_text_are_pruned_and_the_tower_is_not(seeing):

@@ -88,11 +88,15 @@ def test_an_unreachable_hub_repository_is_refused():
 
 def test_hub_ids_go_to_the_hub_client_with_their_revision(monkeypatch, model):
     asked = []
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: (asked.append((a, k)), model)[1])
+    answer = (model, {"unexpected_keys": set()})
+    monkeypatch.setattr(models, "_config", lambda *given: asked.append(given) or model.config)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: (asked.append((a, k)), answer)[1])
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *a, **k: asked.append((a, k)))
     wanda.load("someone/something", revision="abc", dtype=torch.float16, device="auto")
+    options = {"dtype": torch.float16, "device_map": "auto", "revision": "abc", "output_loading_info": True}
     assert asked == [
-        (("someone/something",), {"dtype": torch.float16, "device_map": "auto", "revision": "abc"}),
+        ("someone/something", "abc"),
+        (("someone/something",), options),
         (("someone/something",), {"revision": "abc"}),
     ]
 

@@ -21,7 +21,8 @@ from pathlib import Path
 import torch
 
 import wanda
-from wanda.streaming.empty_model import Skeleton, find_folder
+from wanda.sources.checkpoints import find_folder
+from wanda.streaming.empty_model import Skeleton
 
 CALIBRATION = torch.arange(96).reshape(4, 24)
 RANDOM_KILLS = 12

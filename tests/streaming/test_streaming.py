@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM
 
 import wanda
 from wanda.devices.selection import PANEL
+from wanda.sources import checkpoints
 from wanda.streaming import activation_file, empty_model, safetensors_files
 from wanda.streaming import run as streaming
 from wanda.streaming.memory import memory_needed
@@ -229,7 +230,7 @@ def test_a_hub_id_goes_to_the_hub_client(source, tmp_path, monkeypatch):
 
 
 def test_the_default_model_has_a_name(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(empty_model, "prepare", lambda: source)
+    monkeypatch.setattr(checkpoints, "prepare", lambda: source)
     assert prune("smollm2", tmp_path / "target").sparsity == 0.5
 
 

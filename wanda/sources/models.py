@@ -1,6 +1,7 @@
 """Load a model from the Hub, a folder or a GGUF file, and save it so that `from_pretrained` can open it."""
 
 import json
+import warnings
 import zlib
 from pathlib import Path
 
@@ -16,7 +17,7 @@ MANIFEST = "checksums.json"  # of a prepared model: CRC-32 by file name
 
 
 def load(name=BUNDLED, *, dtype="auto", device=None, revision=None):
-    """Load a causal language model and its tokenizer.
+    """Load a language model and its tokenizer. It may be the language model of one that takes images or audio too.
 
     Args:
         name: "smollm2" (the default model, fetched once), a local folder, a `.gguf` file, or a Hub id.
@@ -27,10 +28,10 @@ def load(name=BUNDLED, *, dtype="auto", device=None, revision=None):
     Returns: (model in evaluation mode, tokenizer).
 
     Raises:
-        ValueError: the model cannot be found or loaded, or there is no such device. RuntimeError: the default model
-            cannot be fetched.
+        ValueError: the model cannot be found or loaded, is no language model, or there is no such device.
+        RuntimeError: the default model cannot be fetched.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     check_device(device)
     name = str(name)
@@ -49,20 +50,44 @@ def load(name=BUNDLED, *, dtype="auto", device=None, revision=None):
             raise ValueError(f"there is no folder or .gguf file {name!r}")
         source, options["revision"] = name, revision
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, **options)
+        config = _config(source, options.get("revision"))
+        model, found = model_class(config, name).from_pretrained(source, output_loading_info=True, **options)
         tokenizer = AutoTokenizer.from_pretrained(source, revision=options.get("revision"))
     except OSError as error:  # what transformers raises for a missing file, repository or network
         raise ValueError(
             f"could not load {name!r}: it must be {BUNDLED!r}, a folder with a transformers checkpoint, a .gguf file, or "
             f"the id of a reachable Hub repository ({str(error).splitlines()[0]})"
         ) from error
+    if unknown := sorted(found["unexpected_keys"]):
+        warnings.warn(
+            f"{name!r} holds {len(unknown)} tensors that {type(model).__name__} does not use, such as {unknown[0]!r}; "
+            "wanda.save will leave them out",
+            stacklevel=2,
+        )
     return model.eval(), tokenizer
+
+
+def model_class(config, name):
+    """The transformers class that opens a language model: a causal one, or one that takes images or audio too.
+
+    Raises: ValueError: the configuration of another kind of model.
+    """
+    import transformers
+
+    if type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+        return transformers.AutoModelForCausalLM
+    if type(config) in transformers.MODEL_FOR_MULTIMODAL_LM_MAPPING:
+        return transformers.AutoModelForMultimodalLM
+    raise ValueError(
+        f"{str(name)!r} holds a model of type {config.model_type!r}, which is not a generative language model"
+    )
 
 
 def save(model, tokenizer, folder):
     """Write a model and its tokenizer as safetensors; `AutoModelForCausalLM.from_pretrained(folder)` opens them.
 
-    What is written is what is in memory, whatever form the model was loaded from. Zeros are stored like any other number: the files do not get smaller.
+    What is written is what is in memory, whatever form the model was loaded from. Zeros are stored like any other number:
+    the files do not get smaller. A licence or further templates are copied by the command line only.
 
     Args:
         tokenizer: None leaves it out.
@@ -80,6 +105,17 @@ def save(model, tokenizer, folder):
         (folder / SAFE_WEIGHTS_INDEX_NAME).unlink(missing_ok=True)  # of a model in shards that was saved here before
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
+
+
+def _config(source, revision):
+    """The configuration of a checkpoint, or of the model that an adapter's folder names."""
+    from transformers import AutoConfig
+    from transformers.utils import find_adapter_config_file
+
+    adapter = find_adapter_config_file(source, revision=revision)
+    if adapter is not None:
+        source, revision = json.loads(Path(adapter).read_text(encoding="utf-8"))["base_model_name_or_path"], None
+    return AutoConfig.from_pretrained(source, revision=revision)
 
 
 def _stored_dtypes(folder):

@@ -1,46 +1,11 @@
 """A model without weights, mapped to the tensors of its checkpoint: blocks are loaded and cleared one at a time."""
 
-from pathlib import Path
-
 import torch
 
 from ..blocks.layers import find_blocks
-from ..sources.models import BUNDLED, prepare
+from ..sources.models import model_class
 from .safetensors_files import DTYPES, read, stored_tensors
 from .transformers_internals import CONVERTED, is_ignored, renaming, stays_float32
-
-HUB_FILES = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "*.txt", "*.model")
-HUB_FILES += ("*.tiktoken", "*.jinja", "LICENSE*", "NOTICE*", "*config.json", "*token*.json", "vocab.json")
-
-
-def find_folder(source, revision=None):
-    """The folder of a checkpoint: a local one, the default model's, or a Hub repository's, downloaded if needed.
-
-    Raises: ValueError: a file or nothing is there, or the download failed.
-    """
-    name = str(source)
-    if name == BUNDLED:
-        return prepare()
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if path.suffix == ".gguf" or path.is_file():
-        raise ValueError(
-            f"{name!r} is a file, but streaming needs a folder with safetensors; "
-            "convert a .gguf file to one with wanda.load and wanda.save"
-        )
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ValueError(f"there is no folder {name!r}")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(HUB_FILES)))
-    except (OSError, HFValidationError) as error:  # OSError: a missing repository, or no network
-        raise ValueError(
-            f"could not get {name!r}: it must be {BUNDLED!r}, a folder with a safetensors checkpoint, or the id of a "
-            f"reachable Hub repository ({str(error).splitlines()[0]})"
-        ) from error
 
 
 class Skeleton:
@@ -183,7 +148,7 @@ def _check_parts(name, tensor, parts, stored):
 
 def _empty_model(folder, stored):
     from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(folder)
@@ -196,7 +161,7 @@ def _empty_model(folder, stored):
         dtypes = (DTYPES.get(tensor.dtype) for tensor in stored.values())
         dtype = next((dtype for dtype in dtypes if dtype is not None and dtype.is_floating_point), torch.float32)
     with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model = model_class(config, folder).from_config(config, dtype=dtype)
     model.tie_weights()  # emptying the parameters untied them
     for name, parameter in model.named_parameters():
         if stays_float32(model, name, dtype):

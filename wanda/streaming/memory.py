@@ -11,7 +11,8 @@ import torch
 
 from ..devices.cpu_threads import threads_on_cpu
 from ..devices.selection import PANEL
-from .empty_model import Skeleton, find_folder
+from ..sources.checkpoints import find_folder
+from .empty_model import Skeleton
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
 OWN_MAPPING = 1 << 18  # bytes; an allocation of this size or more gets its own mapping, which is returned when freed

@@ -11,7 +11,8 @@ from filelock import FileLock, Timeout
 
 from ..devices.distributed import digest
 from ..report import LayerReport
-from .safetensors_files import INDEX, WHOLE, companions, write_json
+from ..sources.checkpoints import companions
+from .safetensors_files import INDEX, WHOLE, write_json
 
 FOLDER, FILE = ".pruning", "journal.json"
 
@@ -111,7 +112,7 @@ def describe_run(folder, stored, batches, sparsities, device, **options):
 
     Functions are compared by module and name only.
     """
-    files = {tensor.file for tensor in stored.values()} | set(companions(folder))
+    files = {tensor.file for tensor in stored.values()} | {folder / path for path in companions(folder)}
     described = {
         name: f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
         if callable(value)

@@ -22,11 +22,12 @@ from ..devices.timing import Clock
 from ..options import make_options
 from ..pruning import check_weights, make_plan, prune_layers
 from ..report import PruneReport
+from ..sources.checkpoints import companions, find_folder
 from .activation_file import Appender, Stream
-from .empty_model import Skeleton, find_folder
+from .empty_model import Skeleton
 from .memory import keeping_freed_memory, returning_freed_memory, trim
 from .resume import FOLDER, check_target, describe_run, journal_in
-from .safetensors_files import companions, copy_file, replacing, write_index, write_shard
+from .safetensors_files import copy_file, replacing, write_index, write_shard
 
 
 @returning_freed_memory()
@@ -151,8 +152,9 @@ class _Walk:
     def _copy_outside(self):
         """Copy everything outside the blocks. A file that exists is complete."""
         for path in companions(self.skeleton.folder):
-            if not (self.target / path.name).exists():
-                copy_file(path, self.target / path.name)
+            if not (self.target / path).exists():
+                (self.target / path).parent.mkdir(exist_ok=True)
+                copy_file(self.skeleton.folder / path, self.target / path)
         if not self._shard(0).exists():
             write_shard(self._shard(0), {key: self.skeleton.stored[key] for key in self._keys(0)})
 

@@ -9,7 +9,6 @@ import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -29,9 +28,6 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-# A model's files besides its weights: model and generation configs, tokenizer, licence.
-COMPANIONS = ("config.json", "generation_config.json", "*token*.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken")
-COMPANIONS += ("chat_template*", "*processor_config.json", "LICENSE*", "NOTICE*")
 ALIGNMENT = 64  # bytes; tensors begin at its multiples in a buffer
 CHUNK = 1 << 20  # bytes copied at a time
 
@@ -239,12 +235,6 @@ def _sync_folder(folder):
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def companions(folder):
-    """The files that belong to a checkpoint besides its weights, sorted."""
-    files = sorted(path for path in Path(folder).iterdir() if path.is_file())
-    return [path for path in files if any(fnmatchcase(path.name, pattern) for pattern in COMPANIONS)]
 
 
 def copy_file(source, target):
