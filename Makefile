@@ -7,16 +7,17 @@ else  # use an active conda environment other than base
 BIN =
 READY = conda
 endif
-INSTALL = python -m pip install --quiet --constraint constraints.txt --editable '.[notebooks,test,finetune,zero-shot]'
+PACKAGE = --editable '.[notebooks,test,finetune,zero-shot]'
+INSTALL = python -m pip install --quiet --constraint constraints.txt $(PACKAGE)
 # One worker per core, each with one thread; at most four, to keep memory below 8 GB.
-PYTEST = WANDA_STRICT=1 $(BIN)pytest -p no:nbval -n logical --maxprocesses 4
+PYTEST = pytest -p no:nbval -n logical --maxprocesses 4
 FILES =
 
 .DEFAULT_GOAL := help
-.PHONY: help conda run test test-all lab notebooks bench results publish colab-rehearsal clean
+.PHONY: help conda run test test-all test-oldest test-newest lab notebooks bench results publish colab-rehearsal clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 17
+	@grep -E '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 25
 
 .venv/ready: pyproject.toml constraints.txt
 	@echo "Installing the packages into .venv; this takes some minutes."
@@ -36,10 +37,19 @@ run: $(READY)  ## the main job: prune a real model three ways; table, page, figu
 test: $(READY)  ## style checks and all but the slow tests; one file: make test FILES="tests/test_masks.py"
 	$(BIN)ruff check .
 	$(BIN)ruff format --check .
-	$(PYTEST) -m 'not slow' $(FILES)
+	WANDA_STRICT=1 $(BIN)$(PYTEST) -m 'not slow' $(FILES)
 
 test-all: $(READY)  ## all tests
-	$(PYTEST) $(FILES)
+	WANDA_STRICT=1 $(BIN)$(PYTEST) $(FILES)
+
+test-oldest: RESOLUTION = lowest-direct
+test-newest: RESOLUTION = highest
+test-oldest test-newest:  ## `make test` with the oldest or the newest versions that pyproject.toml allows, in build/
+	$(PYTHON) -m venv build/$@
+	build/$@/bin/python -m pip install --quiet uv
+	build/$@/bin/uv pip install --python build/$@ --quiet --resolution $(RESOLUTION) $(PACKAGE)
+	build/$@/bin/wanda fetch
+	build/$@/bin/$(PYTEST) -m 'not slow' $(FILES)
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)jupyter lab notebooks

@@ -1,6 +1,7 @@
 """The command line as a user runs it: exit codes, messages, files."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -202,6 +203,6 @@ def test_a_target_that_cannot_work_is_told_before_the_model_is_loaded(folder, ca
     monkeypatch.setattr(cli, "load", None)
     assert run(folder, "prune", "model", *CALIBRATION, "--out", str(folder / "model" / "inside")) == 2
     assert "lies in the model's folder" in capsys.readouterr().err
-    monkeypatch.setattr(cli.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert run(folder, "prune", "model", *CALIBRATION, "--out", str(folder / "deep" / "out")) == 2
     assert "out cannot be written" in capsys.readouterr().err

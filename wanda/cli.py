@@ -1,7 +1,6 @@
 """The command line: `wanda prune | perplexity | compare | fetch`."""
 
 import argparse
-import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +12,7 @@ from .masks import GROUPS, check_sparsity, parse_pattern
 from .options import METHODS, UPDATES, make_options, resolve_sparsity
 from .pruning import prune
 from .sources.checkpoints import copy_companions, find_folder
-from .sources.download import fetch, sources
+from .sources.download import check_writable, fetch, sources
 from .sources.models import BUNDLED, load, prepare, save
 from .sources.text import calibration_set, eval_tokens
 from .streaming.resume import check_target
@@ -185,9 +184,7 @@ def _prune(options):
         raise ValueError(f"--out {options.out} exists and is not an empty folder")
     if Path(options.model).resolve() in options.out.resolve().parents:
         raise ValueError(f"--out {options.out} lies in the model's folder")
-    existing = next(path for path in (options.out, *options.out.resolve().parents) if path.exists())
-    if not os.access(existing, os.W_OK):
-        raise ValueError(f"--out {options.out} cannot be written")
+    check_writable(options.out)
 
     with distributed.process_group(options.device) as options.device:
         model, tokenizer = _load(options)

@@ -33,6 +33,8 @@ def prune_mask(score, sparsity=0.5, pattern=None, group="output"):
 
     Source: Wanda (arXiv 2306.11695), section 3.
     """
+    if not isinstance(score, torch.Tensor):
+        raise TypeError(f"score must be a tensor [out, in], got {type(score).__name__}")
     if score.ndim != 2:
         raise ValueError(f"score must be a matrix [out, in], got shape {tuple(score.shape)}")
     if torch.isnan(score).any():

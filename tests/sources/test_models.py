@@ -88,7 +88,7 @@ def test_an_unreachable_hub_repository_is_refused():
 
 def test_hub_ids_go_to_the_hub_client_with_their_revision(monkeypatch, model):
     asked = []
-    answer = (model, {"unexpected_keys": set()})
+    answer = (model, dict.fromkeys(("missing_keys", "mismatched_keys", "unexpected_keys"), ()))
     monkeypatch.setattr(models, "_config", lambda *given: asked.append(given) or model.config)
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: (asked.append((a, k)), answer)[1])
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *a, **k: asked.append((a, k)))

@@ -1,7 +1,7 @@
 """Calibration data, checked and cut into batches of token ids."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -27,7 +27,7 @@ def calibration_batches(model, calibration, batch_size=1, device=None):
         TypeError, ValueError: no data, not integers, not a matrix, ids outside the vocabulary, windows longer than
             the model's context, a mask of another shape or without tokens, or a key that the model does not take.
     """
-    if calibration is None or isinstance(calibration, (str, Mapping)):
+    if isinstance(calibration, (str, Mapping)) or not isinstance(calibration, Iterable):
         raise TypeError(
             "calibration must be a LongTensor [samples, length] or an iterable of batches, "
             f"got {type(calibration).__name__}; wanda.calibration_set(tokenizer) makes one"
@@ -87,6 +87,8 @@ def _batch(model, takes, part):
         return batch
     if mask.shape != ids.shape:
         raise ValueError(f"attention_mask has shape {tuple(mask.shape)}, input_ids {tuple(ids.shape)}; they must agree")
+    if not ((mask == 0) | (mask == 1)).all():
+        raise ValueError("attention_mask must hold 1 for tokens and 0 for padding")
     if not mask.any():
         raise ValueError("a calibration batch holds only padding: its attention_mask has no 1")
     if not mask.all():

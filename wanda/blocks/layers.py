@@ -72,7 +72,9 @@ def find_blocks(model, skip=()):
             cannot be pruned (quantized, or fused in one tensor in a way that transformers' experts interface does not
             describe).
     """
-    skip = (skip,) if isinstance(skip, str) else tuple(skip)
+    skip = (skip,) if isinstance(skip, str) else skip
+    if not isinstance(skip, (tuple, list, set)) or not all(isinstance(pattern, str) for pattern in skip):
+        raise TypeError(f"skip must be a name or pattern, or several in a tuple; got {skip!r}")
     everything, blocks = list_blocks(model), []
     width = model.get_input_embeddings().weight.shape[-1]
     for block in everything:
@@ -120,12 +122,18 @@ def _find_stack(model):
 
     Returns: (name, `nn.ModuleList`).
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model must be a transformers language model, got {type(model).__name__}; wanda.load opens one"
+        )
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         raise TypeError(f"{type(model).__name__} wraps the model; pass its .module")
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         raise ValueError(
             f"{type(model).__name__} is an encoder-decoder; only decoder-only language models are supported"
         )
+    if not isinstance(getattr(_embedding(model), "weight", None), torch.Tensor):
+        raise ValueError(f"{type(model).__name__} has no embedding of tokens; only language models are supported")
     lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
     stacks = {
         name: module for name, module in lists.items() if not any(name.startswith(f"{other}.") for other in lists)
@@ -195,6 +203,10 @@ def _is_router(name, linear, counts):
     """Whether a linear layer chooses among experts, or gates a shared one. counts: possible numbers of experts."""
     outputs = linear.weight.shape[0]
     return bool(counts) and outputs in {1, *counts} and re.search(r"(^|[._])(gate|router)(\.|$)", name) is not None
+
+
+def _embedding(model):
+    return model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
 
 
 def _embedding_parameters(model):

@@ -6,10 +6,14 @@ import torch
 
 
 def check_device(device):
-    """Raise ValueError if `device` is a CUDA device and there is none. None and "auto" are no devices."""
+    """Raise ValueError if `device` names none, or a CUDA device and there is none. None and "auto" are no devices."""
     if device in (None, "auto"):
         return
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+    try:
+        kind = torch.device(device).type
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device must be None or a torch device such as 'cuda', got {device!r}") from error
+    if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device is {device!r}, but this PyTorch finds no CUDA; device=None computes on the CPU")
 
 

@@ -81,6 +81,18 @@ def replacing(path):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def check_writable(folder):
+    """Raise ValueError unless a folder can be created, or written to if it is there."""
+    try:
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    except OSError as error:
+        raise ValueError(f"{str(folder)!r} cannot be created: {error.strerror}") from error
+    if not existing.is_dir():
+        raise ValueError(f"{str(folder)!r} cannot be created: {str(existing)!r} is a file")
+    if not os.access(existing, os.W_OK):
+        raise ValueError(f"{str(folder)!r} cannot be written")
+
+
 def sha256(path):
     """The sha256 of a file, as 64 hexadecimal digits."""
     digest = hashlib.sha256()

@@ -1,16 +1,18 @@
 """Load a model from the Hub, a folder or a GGUF file, and save it so that `from_pretrained` can open it."""
 
 import json
+import os
 import warnings
 import zlib
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from filelock import FileLock
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from ..devices.offload import check_device
-from .download import cache_folder, fetch, replacing, sources
+from .download import cache_folder, check_writable, fetch, replacing, sources
 
 BUNDLED = "smollm2"
 MANIFEST = "checksums.json"  # of a prepared model: CRC-32 by file name
@@ -31,40 +33,72 @@ def load(name=BUNDLED, *, dtype="auto", device=None, revision=None):
         ValueError: the model cannot be found or loaded, is no language model, or there is no such device.
         RuntimeError: the default model cannot be fetched.
     """
-    from transformers import AutoTokenizer
-
     check_device(device)
+    if isinstance(dtype, str) and dtype != "auto":
+        dtype = getattr(torch, dtype, dtype)
+    if dtype != "auto" and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype must be 'auto' or a floating-point torch dtype, got {dtype!r}")
     name = str(name)
     source = prepare() if name == BUNDLED else Path(name).expanduser()
-    if source.suffix == ".gguf":
-        if not source.is_file():
-            raise ValueError(f"there is no file {str(source)!r}")
+    is_local = os.path.exists(source)  # False, not an error, for a name that is too long for a path
+    if revision is not None and is_local:
+        raise ValueError(f"revision={revision!r} is for Hub repositories; {name!r} is a local model")
+    if source.suffix == ".gguf" and is_local:
         try:
             model, tokenizer = _load_gguf(source, torch.float32 if dtype == "auto" else dtype)
-        except (ValueError, OSError, KeyError, IndexError, RuntimeError) as error:
-            raise ValueError(f"could not read {str(source)!r}; is it damaged? ({error})") from error
+        except Exception as error:  # a damaged file fails anywhere in the reader, with any type of error
+            raise ValueError(f"could not read {str(source)!r}; is it damaged? ({_first_line(error)})") from error
         return (model if device in (None, "auto") else model.to(device)), tokenizer
-    options = {"dtype": dtype} if device is None else {"dtype": dtype, "device_map": device}
-    if not source.is_dir():
-        if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            raise ValueError(f"there is no folder or .gguf file {name!r}")
-        source, options["revision"] = name, revision
-    try:
-        config = _config(source, options.get("revision"))
-        model, found = model_class(config, name).from_pretrained(source, output_loading_info=True, **options)
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=options.get("revision"))
-    except OSError as error:  # what transformers raises for a missing file, repository or network
+    if source.suffix == ".gguf" or (not source.is_dir() if is_local else _looks_like_a_path(name)):
+        raise ValueError(f"there is no folder or .gguf file {name!r}")
+    return _load_checkpoint(name, source if is_local else name, dtype, device, revision)
+
+
+def _load_checkpoint(name, source, dtype, device, revision):
+    from transformers import AutoTokenizer
+
+    options = {"dtype": dtype, "revision": revision} | ({} if device is None else {"device_map": device})
+    with _naming(repr(name)):
+        config = _config(source, revision)
+    auto = model_class(config, name)
+    with _naming(repr(name)):
+        model, found = auto.from_pretrained(source, output_loading_info=True, **options)
+    with _naming(f"the tokenizer of {name!r}"):
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+    # transformers only warns of these, and gives the tensors random values.
+    if missing := sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}):
         raise ValueError(
-            f"could not load {name!r}: it must be {BUNDLED!r}, a folder with a transformers checkpoint, a .gguf file, or "
-            f"the id of a reachable Hub repository ({str(error).splitlines()[0]})"
-        ) from error
+            f"{name!r} lacks {len(missing)} tensors of {type(model).__name__}, or holds them in another shape: {missing[0]!r}"
+        )
     if unknown := sorted(found["unexpected_keys"]):
         warnings.warn(
             f"{name!r} holds {len(unknown)} tensors that {type(model).__name__} does not use, such as {unknown[0]!r}; "
             "wanda.save will leave them out",
-            stacklevel=2,
+            stacklevel=3,
         )
     return model.eval(), tokenizer
+
+
+@contextmanager
+def _naming(what):
+    """Raise a short ValueError that names what could not be loaded, instead of an error of transformers."""
+    try:
+        yield
+    except OSError as error:  # a missing file or repository, or no network
+        raise ValueError(
+            f"could not load {what}: it must be {BUNDLED!r}, a folder with a transformers checkpoint, a .gguf file, or "
+            f"the id of a reachable Hub repository ({_first_line(error)})"
+        ) from error
+    except (ValueError, SafetensorError) as error:
+        raise ValueError(f"could not load {what}: {_first_line(error)}") from error
+
+
+def _looks_like_a_path(name):
+    return name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
+def _first_line(error):
+    return str(error).strip().partition("\n")[0]
 
 
 def model_class(config, name):
@@ -95,8 +129,7 @@ def save(model, tokenizer, folder):
     from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
     folder = Path(folder).expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{str(folder)!r} is a file; a folder is needed")
+    check_writable(folder)
     model.save_pretrained(folder)
     if _stored_dtypes(folder) - {tensor.dtype for tensor in model.state_dict().values()}:
         # The model was dequantised on loading, and transformers wrote its weights as codes again.

@@ -43,6 +43,8 @@ def calibration_set(tokenizer, source="news", samples=128, length=512, seed=0):
     for name, value in (("samples", samples), ("length", length)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if not isinstance(seed, int):
+        raise TypeError(f"seed must be a whole number, got {seed!r}")
     generator = random.Random(seed)
     if source == "c4":
         return _windows_of_documents(tokenizer, _c4("train", seed), samples, length, generator)
@@ -69,6 +71,10 @@ def eval_tokens(tokenizer, source="wikipedia"):
 
 
 def _tokenize(tokenizer, text):
+    if not callable(tokenizer):
+        raise TypeError(
+            f"tokenizer must be a transformers tokenizer, got {type(tokenizer).__name__}; wanda.load opens one"
+        )
     return torch.tensor(tokenizer(text, verbose=False).input_ids, dtype=torch.long)  # [n]
 
 
@@ -87,7 +93,7 @@ def _windows_of_documents(tokenizer, documents, samples, length, generator):
 
 def _read(source, purpose):
     """The text of a source for "calibration" or "evaluation"."""
-    if isinstance(source, (list, tuple)):
+    if isinstance(source, (list, tuple)) and all(isinstance(text, str) for text in source):
         return "\n\n".join(source)
     if source == "news":
         stories = fetch("news").read_text(encoding="utf-8").splitlines()
@@ -100,7 +106,10 @@ def _read(source, purpose):
     if source == "wikitext2":
         return _wikitext2("train" if purpose == "calibration" else "test")
     if isinstance(source, (str, Path)) and os.path.isfile(os.path.expanduser(source)):
-        return Path(source).expanduser().read_text(encoding="utf-8")
+        try:
+            return Path(source).expanduser().read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"source {str(source)!r} is not a text in UTF-8 ({error})") from error
     raise ValueError(
         f"source must be one of {', '.join(SOURCES)}, the path of an existing text file or a list of strings; "
         f"got {source!r:.80}"
@@ -108,7 +117,7 @@ def _read(source, purpose):
 
 
 def _described(source):
-    return f"source {source!r}" if isinstance(source, (str, Path)) else "the given text"
+    return f"source {str(source)!r}" if isinstance(source, (str, Path)) else "the given text"
 
 
 def _wikitext2(split):

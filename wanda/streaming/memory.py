@@ -42,6 +42,8 @@ def memory_needed(source, tokens=0, *, hessians=False, skip=(), revision=None, t
     thread pools), which is measured in results/memory.json. It is for a CPU. On a GPU, sorting scores takes additional
     memory, which was not measured.
     """
+    if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
+        raise ValueError(f"tokens must be a whole number of positions per batch, 0 without data; got {tokens!r}")
     skeleton = Skeleton(find_folder(source, revision))
     blocks = skeleton.blocks(skip)
     shapes = [[tuple(layer.weight.shape) for layer in block.layers] for block in blocks]

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from ..devices.distributed import digest
 from ..report import LayerReport
 from ..sources.checkpoints import companions
+from ..sources.download import check_writable
 from .safetensors_files import INDEX, WHOLE, write_json
 
 FOLDER, FILE = ".pruning", "journal.json"
@@ -69,8 +70,7 @@ class Journal:
 
 def check_target(target):
     """Raise ValueError if a target holds anything but an unfinished run. Returns whether it holds one."""
-    if target.exists() and not target.is_dir():
-        raise ValueError(f"{str(target)!r} is a file; the target must be a new or empty folder")
+    check_writable(target)
     present = {path.name for path in target.iterdir()} if target.exists() else set()
     if (target / FOLDER / FILE).is_file():
         return True

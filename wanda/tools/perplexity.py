@@ -77,10 +77,10 @@ def _checked(model, tokens, length, stride):
         tokens = tokens[0]
     if tokens.ndim != 1 or len(tokens) < 2:
         raise ValueError(f"tokens must be one stream [n] of at least 2 tokens, got shape {tuple(tokens.shape)}")
-    if length < 2:
+    if not isinstance(length, int) or length < 2:
         raise ValueError(f"length must be at least 2: one token of context, one to predict; got {length!r}")
-    if stride is not None and not 1 <= stride <= length:
-        raise ValueError(f"stride must be from 1 to the window length {length}, got {stride!r}")
+    if stride is not None and (not isinstance(stride, int) or not 1 <= stride <= length):
+        raise ValueError(f"stride must be a whole number from 1 to the window length {length}, got {stride!r}")
     vocabulary = model.get_input_embeddings().num_embeddings
     if int(tokens.min()) < 0 or int(tokens.max()) >= vocabulary:
         raise ValueError(
