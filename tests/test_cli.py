@@ -205,4 +205,4 @@ def test_a_target_that_cannot_work_is_told_before_the_model_is_loaded(folder, ca
     assert "lies in the model's folder" in capsys.readouterr().err
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert run(folder, "prune", "model", *CALIBRATION, "--out", str(folder / "deep" / "out")) == 2
-    assert "out cannot be written" in capsys.readouterr().err
+    assert "out' cannot be written" in capsys.readouterr().err

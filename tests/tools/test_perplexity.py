@@ -70,7 +70,11 @@ def test_training_mode_is_restored_after_an_error(model, tokens):
         (([1, 2, 3],), TypeError, "list"),
         ((torch.full((5,), VOCABULARY),), ValueError, "0 to 96"),
         ((torch.zeros(5).long(), 1), ValueError, "length must be at least 2"),
-        ((torch.zeros(5).long(), 8, 0), ValueError, "stride must be a whole number from 1 to the window length 8, got 0"),
+        (
+            (torch.zeros(5).long(), 8, 0),
+            ValueError,
+            "stride must be a whole number from 1 to the window length 8, got 0",
+        ),
         ((torch.zeros(5).long(), 8, 9), ValueError, "got 9"),
         ((torch.zeros(5).long(), 256), ValueError, "context of 128"),
     ],

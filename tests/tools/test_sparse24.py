@@ -80,7 +80,7 @@ def test_a_width_not_divisible_by_four_is_refused():
 @pytest.fixture
 def pruned():
     """A model that is 2:4, in half precision."""
-    model = tiny(hidden_size=64, intermediate_size=96)
+    model = tiny(hidden_size=64, intermediate_size=128)
     wanda.prune(model, method="magnitude", pattern="2:4", progress=False)
     return model.half()
 
@@ -180,7 +180,7 @@ def test_a_layer_of_unsupported_shape_stays_dense_and_gives_the_reason(gpu):
 def test_a_layer_that_is_not_24_is_refused_before_anything_changes(pruned, gpu):
     last = layers_of(pruned)[-1]
     last.module.weight.data[0, :4] = 1
-    with pytest.raises(ValueError, match=r"layers\.\d+\.mlp\.down_proj is not 2:4: 1 of its 1,536 groups"):
+    with pytest.raises(ValueError, match=r"layers\.\d+\.mlp\.down_proj is not 2:4: 1 of its 2,048 groups"):
         sparse24.convert(pruned)
     assert not gpu
     assert sparse24.convert(pruned, skip=last.name)[-1].name != last.name
@@ -244,7 +244,7 @@ def test_the_speed_benchmark_runs_with_the_cpu_as_a_mock_gpu(gpu, tmp_path):
 
     from benchmarks import speed24
 
-    small = "--blocks 2 --hidden 64 --intermediate 96 --heads 4 --tokens 1 8 --batches 1 2 --context 16 --seconds 0.001"
+    small = "--blocks 2 --hidden 64 --intermediate 128 --heads 4 --tokens 1 8 --batches 1 2 --context 16 --seconds 0.001"
     speed24.main([*small.split(), "--device", "cpu", "--out", str(tmp_path / "speed24.json")])
     record = json.loads((tmp_path / "speed24.json").read_text())
     assert [(row["shape"], row["tokens"]) for row in record["rows"]][:2] == [("64 x 64", 1), ("64 x 64", 8)]

@@ -1,8 +1,8 @@
 """Mixture-of-experts layers whose weights are fused into one tensor per projection, [experts, out, in] or [experts, in, out].
 
 Each expert's matrix is a prunable layer of its own, with the statistics of the tokens that were routed to that expert.
-The layout is told by the flags that transformers' experts interface sets on such modules: `is_transposed`, `has_bias` and,
-since 5.1, `has_gate`. Gated experts have a method `_apply_gate`, others an `act_fn`. A module without them is no such module.
+The layout is told by the flags that transformers' experts interface sets on such modules: `is_transposed`, `has_bias` and
+`has_gate`. Gated experts have a method `_apply_gate`, others an `act_fn`. A module without them is no such module.
 """
 
 from dataclasses import dataclass
@@ -47,12 +47,13 @@ class ExpertLinear:
 def is_experts(module):
     """Whether a module follows transformers' experts interface, with fused weights."""
     down = getattr(module, "down_proj", None)
-    needed = ("is_transposed", "has_bias", "_apply_gate" if _has_gate(module) else "act_fn")
+    if not all(hasattr(module, flag) for flag in ("is_transposed", "has_bias", "has_gate")):
+        return False
     return (
-        all(hasattr(module, name) for name in needed)
+        hasattr(module, "_apply_gate" if module.has_gate else "act_fn")
         and isinstance(down, nn.Parameter)
         and down.ndim == 3
-        and isinstance(_up(module), nn.Parameter)
+        and isinstance(getattr(module, _up_name(module), None), nn.Parameter)
     )
 
 
@@ -81,7 +82,7 @@ def expert_inputs(module, hidden, routes):
         inputs = hidden[positions]
         yield expert, _up_name(module), inputs, positions
         outputs = _multiply(module, _up_name(module), expert, inputs)
-        inner = module._apply_gate(outputs) if _has_gate(module) else module.act_fn(outputs)
+        inner = module._apply_gate(outputs) if module.has_gate else module.act_fn(outputs)
         yield expert, "down_proj", inner, positions
 
 
@@ -91,13 +92,5 @@ def _multiply(module, projection, expert, inputs):
     return nn.functional.linear(inputs, weight.T if module.is_transposed else weight, bias)
 
 
-def _has_gate(module):
-    return getattr(module, "has_gate", True)  # transformers 5.0 has gated experts only
-
-
 def _up_name(module):
-    return "gate_up_proj" if _has_gate(module) else "up_proj"
-
-
-def _up(module):
-    return getattr(module, _up_name(module), None)
+    return "gate_up_proj" if module.has_gate else "up_proj"
