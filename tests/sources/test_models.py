@@ -93,7 +93,13 @@ def test_hub_ids_go_to_the_hub_client_with_their_revision(monkeypatch, model):
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: (asked.append((a, k)), answer)[1])
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *a, **k: asked.append((a, k)))
     wanda.load("someone/something", revision="abc", dtype=torch.float16, device="auto")
-    options = {"dtype": torch.float16, "device_map": "auto", "revision": "abc", "output_loading_info": True}
+    options = {
+        "dtype": torch.float16,
+        "device_map": "auto",
+        "revision": "abc",
+        "output_loading_info": True,
+        "ignore_mismatched_sizes": True,
+    }
     assert asked == [
         ("someone/something", "abc"),
         (("someone/something",), options),

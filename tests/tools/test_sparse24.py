@@ -244,7 +244,9 @@ def test_the_speed_benchmark_runs_with_the_cpu_as_a_mock_gpu(gpu, tmp_path):
 
     from benchmarks import speed24
 
-    small = "--blocks 2 --hidden 64 --intermediate 128 --heads 4 --tokens 1 8 --batches 1 2 --context 16 --seconds 0.001"
+    small = (
+        "--blocks 2 --hidden 64 --intermediate 128 --heads 4 --tokens 1 8 --batches 1 2 --context 16 --seconds 0.001"
+    )
     speed24.main([*small.split(), "--device", "cpu", "--out", str(tmp_path / "speed24.json")])
     record = json.loads((tmp_path / "speed24.json").read_text())
     assert [(row["shape"], row["tokens"]) for row in record["rows"]][:2] == [("64 x 64", 1), ("64 x 64", 8)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from ..devices.offload import check_device
 from .download import cache_folder, check_writable, fetch, replacing, sources
@@ -58,11 +58,12 @@ def _load_checkpoint(name, source, dtype, device, revision):
     from transformers import AutoTokenizer
 
     options = {"dtype": dtype, "revision": revision} | ({} if device is None else {"device_map": device})
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # both are errors below, by name
     with _naming(repr(name)):
         config = _config(source, revision)
     auto = model_class(config, name)
     with _naming(repr(name)):
-        model, found = auto.from_pretrained(source, output_loading_info=True, **options)
+        model, found = auto.from_pretrained(source, **options)
     with _naming(f"the tokenizer of {name!r}"):
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     # transformers only warns of these, and gives the tensors random values.
@@ -89,8 +90,11 @@ def _naming(what):
             f"could not load {what}: it must be {BUNDLED!r}, a folder with a transformers checkpoint, a .gguf file, or "
             f"the id of a reachable Hub repository ({_first_line(error)})"
         ) from error
-    except (ValueError, SafetensorError) as error:
-        raise ValueError(f"could not load {what}: {_first_line(error)}") from error
+    except RuntimeError:  # such as too little memory
+        raise
+    except Exception as error:  # a damaged or unknown config fails anywhere in transformers, with any type of error
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"could not load {what}: {kind}{_first_line(error)}") from error
 
 
 def _looks_like_a_path(name):

@@ -67,7 +67,8 @@ def stored_tensors(folder):
         )
     try:
         places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (ValueError, KeyError, TypeError) as error:
+        places = {key: Path(name).as_posix() for key, name in places.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{str(index)!r} is not an index of safetensors shards ({error!r})") from error
     shards = {}
     for name in sorted(set(places.values())):

@@ -1,0 +1,106 @@
+"""Fuzzing: files that are cut or have a byte changed give a clear error that names them, or the right model; never another."""
+
+import shutil
+
+import pytest
+import torch
+from conftest import tiny, word_tokenizer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+import wanda
+from wanda.streaming.safetensors_files import stored_tensors
+
+fuzzing = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+DAMAGE = st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255))  # where, and the byte that is put there
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A checkpoint in shards, and what streaming makes of it."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    tiny(num_hidden_layers=1).save_pretrained(folder / "source", max_shard_size="20KB")
+    word_tokenizer().save_pretrained(folder / "source")
+    return folder / "source", streamed(folder / "source", folder / "target")
+
+
+def streamed(source, target):
+    """The tensors of a checkpoint, pruned by magnitude."""
+    wanda.prune_checkpoint(source, target, method="magnitude", progress=False)
+    return {name: tensor.clone() for file in target.glob("*.safetensors") for name, tensor in load_file(file).items()}
+
+
+def check(checkpoint, tmp_path, damage, name):
+    """Damage a file of a copy of the checkpoint and stream it: the same tensors, or a message with the file or a tensor."""
+    message = outcome(checkpoint, tmp_path, damage, name)
+    assert message is None or "source" in message or any(key in message for key in checkpoint[1]), message
+
+
+def outcome(checkpoint, tmp_path, damage, name):
+    """Stream the damaged copy. Returns the error's message, or None if the tensors are the expected ones."""
+    source, expected = checkpoint
+    shutil.rmtree(tmp_path / "source", ignore_errors=True)
+    shutil.rmtree(tmp_path / "target", ignore_errors=True)
+    shutil.copytree(source, tmp_path / "source")
+    file = tmp_path / "source" / name
+    file.write_bytes(damage(file.read_bytes()))
+    try:
+        found = streamed(tmp_path / "source", tmp_path / "target")
+    except ValueError as error:
+        return str(error)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+    return None
+
+
+def with_byte(content, where, byte):
+    place = int(where * len(content))
+    return content[:place] + bytes([byte]) + content[place + 1 :]
+
+
+@fuzzing
+@given(DAMAGE)
+def test_a_changed_byte_in_a_header(checkpoint, tmp_path, damage):
+    """Headers only: of the values themselves the format keeps no checksum."""
+    source, _ = checkpoint
+    shard = min(source.glob("*.safetensors"))
+    header = min(stored.start for stored in stored_tensors(source).values() if stored.file == shard)
+    check(checkpoint, tmp_path, lambda content: with_byte(content[:header], *damage) + content[header:], shard.name)
+
+
+@fuzzing
+@given(st.floats(0, 1, exclude_max=True))
+def test_a_shard_that_is_cut(checkpoint, tmp_path, where):
+    shard = max(checkpoint[0].glob("*.safetensors")).name
+    check(checkpoint, tmp_path, lambda content: content[: int(where * len(content))], shard)
+
+
+@fuzzing
+@given(DAMAGE)
+def test_a_changed_byte_in_the_index(checkpoint, tmp_path, damage):
+    name = "model.safetensors.index.json"
+    check(checkpoint, tmp_path, lambda content: with_byte(content, *damage), name)
+
+
+@fuzzing
+@given(DAMAGE)
+def test_a_changed_byte_in_the_config(checkpoint, tmp_path, damage):
+    """A number in it may be another valid one, which gives another, valid model."""
+    source, _ = checkpoint
+    shutil.rmtree(tmp_path / "source", ignore_errors=True)
+    shutil.copytree(source, tmp_path / "source")
+    file = tmp_path / "source" / "config.json"
+    file.write_bytes(with_byte(file.read_bytes(), *damage))
+    message = "source"
+    try:
+        wanda.load(tmp_path / "source")
+    except ValueError as error:
+        message = str(error)
+    assert "source" in message
+
+
+@fuzzing
+@given(st.text(max_size=40) | st.sampled_from(['{"weight_map": []}', '{"weight_map": {"a": 1}}', "[]", "{}", "null"]))
+def test_an_index_of_anything(checkpoint, tmp_path, text):
+    check(checkpoint, tmp_path, lambda content: text.encode(), "model.safetensors.index.json")
