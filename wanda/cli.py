@@ -188,12 +188,14 @@ def _prune(options):
 
     with distributed.process_group(options.device) as options.device:
         model, tokenizer = _load(options)
+        is_file = options.model.endswith(".gguf")
+        folder = None if is_file else find_folder(options.model, options.revision, weights=False)
         calibration = _calibration(tokenizer, options) if checked.needs_data else None
         report = prune(model, calibration, **_settings(options), progress=distributed.rank() == 0)
         if distributed.rank() == 0:
             save(model, tokenizer, options.out)
-            if not options.model.endswith(".gguf"):
-                copy_companions(find_folder(options.model, options.revision, weights=False), options.out)
+            if folder is not None:
+                copy_companions(folder, options.out)
             print(report)
             print(f"saved to {options.out}")
 

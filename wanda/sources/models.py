@@ -19,7 +19,7 @@ MANIFEST = "checksums.json"  # of a prepared model: CRC-32 by file name
 
 
 def load(name=BUNDLED, *, dtype="auto", device=None, revision=None):
-    """Load a language model and its tokenizer. It may be the language model of one that takes images or audio too.
+    """Load a language model and its tokenizer. Models that take images or audio too are opened whole.
 
     Args:
         name: "smollm2" (the default model, fetched once), a local folder, a `.gguf` file, or a Hub id.
