@@ -8,8 +8,6 @@ from wanda.tools.provenance import tokens_sha256
 from wanda_course import protocol
 from wanda_course import results as recorded
 
-pytestmark = pytest.mark.long
-
 
 @pytest.fixture(scope="module")
 def results(smollm2):
@@ -20,6 +18,7 @@ def results(smollm2):
     return {(row["method"], row["pattern"]): row for row in rows}
 
 
+@pytest.mark.slow  # `make run` measures the same rows at full size
 def test_using_the_activations_beats_magnitude_by_far(results):
     dense = results["dense", None]["perplexity"]
     for pattern in (None, "2:4"):
@@ -31,11 +30,13 @@ def test_using_the_activations_beats_magnitude_by_far(results):
     )  # where the update helps most
 
 
+@pytest.mark.slow
 def test_every_method_reaches_its_sparsity(results):
     for (method, _), row in results.items():
         assert row["sparsity"] == pytest.approx(0 if method == "dense" else 0.5, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_weights_are_restored(results, smollm2):
     assert wanda.sparsity(smollm2[0]) < 1e-3
 

@@ -45,13 +45,13 @@ def notebook(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "file", lambda name: tmp_path / f"{name}.json")
     path = tmp_path / "42_answer.ipynb"
 
-    def write(seed=1, low=1):
+    def write(seed=1):
         setup = "import os, json\nfrom wanda_course import claims\nclaim = claims.under('42', globals())"
         cells = [
             new_code_cell(f"seed = {seed}", metadata={"tags": ["parameters"]}),
             new_code_cell(
                 f"{setup}\nvalue = 2 * seed + (os.environ.get('MORE') == '1') + 4 * int(os.environ['WANDA_STRICT'])\n"
-                f"claim('42.1', value, {low}, 9, 'twice')"
+                "claim('42.1', value, 1, 9, 'twice')"
             ),
         ]
         nbformat.write(new_notebook(cells=cells), path)
@@ -60,18 +60,27 @@ def notebook(tmp_path, monkeypatch):
     return write
 
 
-def run(path, strict=False, environment=None):
-    return execute.executed(path, strict, environment)[2]
+def claimed(value, low=1):
+    """The claims of a run, as `execute.executed` returns them."""
+    return [{"key": "42.1", "value": value, "low": low, "high": 9, "text": "twice", "compared": False}]
+
+
+@pytest.mark.parametrize(("strict", "environment", "value"), [(False, None, 2.0), (True, {"MORE": "1"}, 7.0)])
+def test_a_run_returns_its_claims(notebook, strict, environment, value):
+    """Its kernel sees WANDA_STRICT and the environment."""
+    path = notebook()
+    replicates.announce(path)
+    assert execute.executed(path, strict, environment)[2] == claimed(value)
 
 
 def test_announce_keep_and_add(notebook):
     path = notebook()
     replicates.announce(path)
-    replicates.keep(path, run(path))
-    replicates.add(path, "avx2", run(path, environment={"MORE": "1"}))
+    replicates.keep(path, claimed(2.0))
+    replicates.add(path, "avx2", claimed(3.0))
     claim = results.load("claims")["42"]["claims"]["42.1"]
     assert claim == {"text": "twice", "low": 1, "high": 9, "value": 2.0, "replicates": {"avx2": 3.0}}
-    replicates.keep(path, run(path))  # again, with the same numerics
+    replicates.keep(path, claimed(2.0))  # again, with the same numerics
     assert results.load("claims")["42"]["claims"]["42.1"]["replicates"] == {"avx2": 3.0}
     replicates.announce(notebook(seed=3))  # other parameters
     assert results.load("claims")["42"] == {"parameters": {"seed": 3}}
@@ -80,22 +89,20 @@ def test_announce_keep_and_add(notebook):
 def test_replicates_of_other_numerics_are_dropped(notebook, tmp_path):
     path = notebook()
     replicates.announce(path)
-    replicates.keep(path, run(path))
-    replicates.add(path, "avx2", run(path))
+    replicates.keep(path, claimed(2.0))
+    replicates.add(path, "avx2", claimed(2.0))
     content = results.load("claims")
     content["42"]["fingerprint"]["wanda"] = {}
     (tmp_path / "claims.json").write_text(json.dumps(content))
-    replicates.keep(path, run(path))
+    replicates.keep(path, claimed(2.0))
     assert results.load("claims")["42"]["claims"]["42.1"]["replicates"] == {}
 
 
 def test_values_outside_their_band_are_found(notebook):
-    path = notebook(low=2.5)
+    path = notebook()
     replicates.announce(path)
-    replicates.keep(path, run(path))
+    replicates.keep(path, claimed(2.0, low=2.5))
     assert replicates.outside(results.load("claims")) == [("42.1", "in the text", 2.0)]
-    (line,) = run(path, strict=True)  # its kernel sees WANDA_STRICT
-    assert line["value"] == 6
 
 
 # The rows ----------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 import wanda
 from wanda.streaming.safetensors_files import stored_tensors
 
-fuzzing = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzzing = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 DAMAGE = st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255))  # where, and the byte that is put there
 
 
