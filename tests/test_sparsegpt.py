@@ -3,6 +3,8 @@
 import pytest
 import reference
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from wanda.masks import prune_mask
 from wanda.scores import magnitude, wanda
@@ -39,6 +41,22 @@ def test_patterns(pattern, width):
     expected, chosen = reference.sparsegpt(weight, hessian, pattern=pattern)
     assert torch.equal(mask, chosen)
     torch.testing.assert_close(got.double(), expected, rtol=2e-3, atol=2e-3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.integers(1, 5), st.integers(1, 9), st.integers(1, 40), st.integers(0, 2**31))
+def test_any_shape_and_amount(data, outputs, groups, block, seed):
+    size = data.draw(st.integers(1, 6), "M")
+    pattern = data.draw(st.none() | st.integers(1, size).map(lambda keep: f"{keep}:{size}"), "pattern")
+    sparsity = 0.5 if pattern else data.draw(st.floats(0, 1, exclude_max=True), "sparsity")
+    weight, hessian, _ = problem(outputs, size * groups, seed=seed)
+    got, mask = sparsegpt(weight, hessian, sparsity, pattern, block=block)
+    expected, chosen = reference.sparsegpt(
+        weight, hessian, sparsity, pattern=pattern, block=max(size, block - block % size)
+    )
+    assert torch.equal(mask, chosen)
+    torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-5)
+    assert got[mask].count_nonzero() == 0
 
 
 @pytest.mark.parametrize("panel", [1, 5])
