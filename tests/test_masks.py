@@ -67,8 +67,9 @@ WAYS = ("_mark_by_selecting", "_mark_by_comparing", "_mark_by_sorting")  # the l
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("pattern", [None, "2:4", "1:4", "3:4", "1:2", "4:8", "10:16"])
 def test_every_way_to_select_gives_the_same_mask(monkeypatch, way, pattern):
-    score = torch.randint(5, (40, 96), generator=torch.Generator().manual_seed(0)).float()  # ties everywhere
-    score[torch.rand(score.shape) < 0.1] = torch.inf
+    generator = torch.Generator().manual_seed(0)
+    score = torch.randint(5, (40, 96), generator=generator).float()  # ties everywhere
+    score[torch.rand(score.shape, generator=generator) < 0.1] = torch.inf
     for name in WAYS:
         monkeypatch.setattr(selection, name, getattr(selection, way))
     expected = reference.prune_mask(score, 0.37, pattern)
@@ -88,32 +89,3 @@ def test_panels_give_the_same_mask(monkeypatch, panel, way, cores):
         for group, mask in zip(GROUPS, expected, strict=True):
             assert torch.equal(wanda.prune_mask(score, 0.37, group=group), mask), group
     assert wanda.prune_mask(torch.ones(2, 8), pattern="2:4").tolist() == [[True, True, False, False] * 2] * 2
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"sparsity": 1.0}, ValueError, r"\[0, 1\).*1\.0"),
-        ({"sparsity": -0.1}, ValueError, r"\[0, 1\).*-0\.1"),
-        ({"sparsity": float("nan")}, ValueError, r"\[0, 1\).*nan"),
-        ({"sparsity": "half"}, TypeError, "half"),
-        ({"sparsity": True}, TypeError, "True"),
-        ({"pattern": "4:2"}, ValueError, "1 <= N <= M.*'4:2'"),
-        ({"pattern": "0:4"}, ValueError, "1 <= N <= M"),
-        ({"pattern": "2/4"}, ValueError, "'2/4'"),
-        ({"pattern": 24}, ValueError, "24"),
-        ({"pattern": "2:5"}, ValueError, "divisible by 5.*8 inputs"),
-        ({"group": "row"}, ValueError, "'output'.*'row'"),
-        ({"pattern": "2:4", "group": "layer"}, ValueError, "cannot be combined"),
-    ],
-)
-def test_invalid_options_raise_and_say_why(options, error, message):
-    with pytest.raises(error, match=message):
-        wanda.prune_mask(torch.rand(4, 8), **options)
-
-
-def test_nan_scores_and_wrong_shapes_are_refused():
-    with pytest.raises(ValueError, match="NaN"):
-        wanda.prune_mask(torch.tensor([[1.0, float("nan")]]))
-    with pytest.raises(ValueError, match="matrix"):
-        wanda.prune_mask(torch.rand(4))

@@ -301,26 +301,6 @@ def test_the_memory_formula_stays_under_its_bound(tmp_path, monkeypatch, sizes, 
 # Invalid input ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"sparsity": 1}, ValueError, r"\[0, 1\)"),
-        ({"method": "wander"}, ValueError, "'wander'"),
-        ({"pattern": "2:5"}, ValueError, r"divisible by 5.*model\.layers\.0\.self_attn\.q_proj has 32"),
-        ({"skip": "q_prj"}, ValueError, "'q_prj' matches no layer"),
-        ({"method": "wanda"}, TypeError, "calibration_set"),
-        ({"method": "wanda", "calibration": torch.full((2, 8), VOCABULARY)}, ValueError, "vocabulary is 0 to 96"),
-        ({"device": "cuda"}, ValueError, "no CUDA"),
-    ],
-)
-def test_options_are_checked_before_anything_is_written(source, tmp_path, options, error, message):
-    if options.get("device") == "cuda" and torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    with pytest.raises(error, match=message):
-        prune(source, tmp_path / "target", **options)
-    assert not (tmp_path / "target").exists()
-
-
 def remove_a_shard(source):
     (source / "model-00002-of-00004.safetensors").unlink()
 
