@@ -9,7 +9,7 @@ READY = conda
 endif
 PACKAGE = --editable '.[notebooks,test,finetune,zero-shot]'
 INSTALL = python -m pip install --quiet --constraint constraints.txt $(PACKAGE)
-# One worker per core, each with one thread; at most four, to keep memory below 8 GB.
+# One worker per core, each with one thread; at most four, to keep memory below 8 GB. tests/conftest.py sets WANDA_STRICT=1.
 PYTEST = pytest -p no:nbval -n logical --maxprocesses 4
 FILES =
 
@@ -37,10 +37,10 @@ run: $(READY)  ## the main job: prune a real model three ways; table, page, figu
 test: $(READY)  ## style checks and all but the slow tests; one file: make test FILES="tests/test_masks.py"
 	$(BIN)ruff check .
 	$(BIN)ruff format --check .
-	WANDA_STRICT=1 $(BIN)$(PYTEST) -m 'not slow' $(FILES)
+	$(BIN)$(PYTEST) -m 'not slow' $(FILES)
 
 test-all: $(READY)  ## all tests
-	WANDA_STRICT=1 $(BIN)$(PYTEST) $(FILES)
+	$(BIN)$(PYTEST) $(FILES)
 
 test-oldest: RESOLUTION = lowest-direct
 test-newest: RESOLUTION = highest

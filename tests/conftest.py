@@ -15,15 +15,7 @@ from filelock import FileLock
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
 
 VOCABULARY = 97
 WORDS = ["[unk]", *(f"w{number}" for number in range(1, VOCABULARY))]  # of `word_tokenizer`
@@ -66,6 +58,8 @@ def tiny(config_class=LlamaConfig, seed=0, **options):
 
 def tiny_llava():
     """An image-text model whose tower is larger than its language model."""
+    from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
+
     text = LlamaConfig(
         vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4
     )

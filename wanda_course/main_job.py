@@ -112,8 +112,7 @@ def window_seconds(model, windows):
 
 
 def _unit(record):
-    # The mean, not the median: the rows too were measured in the machine's slow moments.
-    return statistics.fmean(record["window_seconds"]) * record["samples"]
+    return statistics.median(record["window_seconds"]) * record["samples"]
 
 
 def table(rows):

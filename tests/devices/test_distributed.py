@@ -95,12 +95,8 @@ def test_errors_that_only_several_processes_can_make_are_raised_in_all(several):
         assert found["few"].startswith("ValueError: calibration has 1 batches, too few for 2 processes")
         assert found["untouched"]
         assert "different calibration data (rank 1 not those of rank 0)" in found["data"]
-        for case in (
-            "skip",
-            "propagate",
-            "method",
-            "shape",
-        ):  # without the check they hang, or end in a broken connection
+        # Without the check, these hang or end in a broken connection.
+        for case in ("skip", "propagate", "method", "shape"):
             assert "different options or layers (rank 1 not those of rank 0)" in found[case], case
         assert "different weights after pruning model.layers.0 (rank 1 not those of rank 0)" in found["model"]
 

@@ -4,6 +4,7 @@ No model family is known by name.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -72,9 +73,9 @@ def find_blocks(model, skip=()):
             cannot be pruned (quantized, or fused in one tensor in a way that transformers' experts interface does not
             describe).
     """
-    skip = (skip,) if isinstance(skip, str) else skip
-    if not isinstance(skip, (tuple, list, set)) or not all(isinstance(pattern, str) for pattern in skip):
-        raise TypeError(f"skip must be a name or pattern, or several in a tuple; got {skip!r}")
+    skip = tuple(skip) if isinstance(skip, Iterable) and not isinstance(skip, str) else (skip,)
+    if not all(isinstance(pattern, str) for pattern in skip):
+        raise TypeError(f"skip must hold names or patterns, got {skip!r}")
     everything, blocks = list_blocks(model), []
     width = model.get_input_embeddings().weight.shape[-1]
     for block in everything:
@@ -98,10 +99,12 @@ def list_blocks(model):
     """What `find_blocks` lists, unchecked: also of models that can be pruned only with some layers skipped."""
     stack, modules = _find_stack(model)
     tied = {id(parameter) for parameter in _embedding_parameters(model)}
-    return [
-        Block(name, module, tuple(layer for layer in _layers(name, module) if id(layer.parameter) not in tied))
-        for name, module in ((f"{stack}.{index}", module) for index, module in enumerate(modules))
-    ]
+    blocks = []
+    for index, module in enumerate(modules):
+        name = f"{stack}.{index}"
+        layers = tuple(layer for layer in _layers(name, module) if id(layer.parameter) not in tied)
+        blocks.append(Block(name, module, layers))
+    return blocks
 
 
 def matches(name, pattern):

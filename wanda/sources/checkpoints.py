@@ -1,8 +1,9 @@
 """Find a checkpoint's folder, and the files that belong to it besides its weights."""
 
+import shutil
 from pathlib import Path
 
-from .models import BUNDLED, prepare
+from .models import BUNDLED, looks_like_a_path, naming, prepare
 
 WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 # Configs, tokenizer, processor, chat templates, licence.
@@ -30,19 +31,13 @@ def find_folder(source, revision=None, weights=True):
             f"{name!r} is a file, but streaming needs a folder with safetensors; "
             "convert a .gguf file to one with wanda.load and wanda.save"
         )
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if looks_like_a_path(name):
         raise ValueError(f"there is no folder {name!r}")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
 
     patterns = [*COMPANIONS, *(WEIGHTS if weights else ())]
-    try:
+    with naming(repr(name)):
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except (OSError, HFValidationError) as error:  # OSError: a missing repository, or no network
-        raise ValueError(
-            f"could not get {name!r}: it must be {BUNDLED!r}, a folder with a safetensors checkpoint, or the id of a "
-            f"reachable Hub repository ({str(error).splitlines()[0]})"
-        ) from error
 
 
 def companions(folder):
@@ -52,10 +47,9 @@ def companions(folder):
     return sorted(path.relative_to(folder) for path in found)
 
 
-def copy_companions(source, target):
-    """Copy, byte for byte, the companions of a folder that another lacks."""
+def copy_companions(source, target, copy=shutil.copyfile):
+    """Copy the companions of a folder that another lacks. copy: function (from, to) for one file."""
     for path in companions(source):
-        copy = Path(target) / path
-        if not copy.exists():
-            copy.parent.mkdir(exist_ok=True)
-            copy.write_bytes((Path(source) / path).read_bytes())
+        if not (target / path).exists():
+            (target / path).parent.mkdir(exist_ok=True)
+            copy(source / path, target / path)

@@ -40,18 +40,19 @@ def load(name=BUNDLED, *, dtype="auto", device=None, revision=None):
         raise ValueError(f"dtype must be 'auto' or a floating-point torch dtype, got {dtype!r}")
     name = str(name)
     source = prepare() if name == BUNDLED else Path(name).expanduser()
-    is_local = os.path.exists(source)  # False, not an error, for a name that is too long for a path
-    if revision is not None and is_local:
-        raise ValueError(f"revision={revision!r} is for Hub repositories; {name!r} is a local model")
-    if source.suffix == ".gguf" and is_local:
-        try:
-            model, tokenizer = _load_gguf(source, torch.float32 if dtype == "auto" else dtype)
-        except Exception as error:  # a damaged file fails anywhere in the reader, with any type of error
-            raise ValueError(f"could not read {str(source)!r}; is it damaged? ({_first_line(error)})") from error
-        return (model if device in (None, "auto") else model.to(device)), tokenizer
-    if source.suffix == ".gguf" or (not source.is_dir() if is_local else _looks_like_a_path(name)):
+    is_file = source.suffix == ".gguf" and os.path.isfile(source)  # `os.path`: a long name is no error
+    is_local = is_file or os.path.isdir(source)
+    if not is_local and (os.path.exists(source) or looks_like_a_path(name)):
         raise ValueError(f"there is no folder or .gguf file {name!r}")
-    return _load_checkpoint(name, source if is_local else name, dtype, device, revision)
+    if is_local and revision is not None:
+        raise ValueError(f"revision={revision!r} is for Hub repositories; {name!r} is a local model")
+    if not is_file:
+        return _load_checkpoint(name, source if is_local else name, dtype, device, revision)
+    try:
+        model, tokenizer = _load_gguf(source, torch.float32 if dtype == "auto" else dtype)
+    except Exception as error:  # a damaged file fails anywhere in the reader, with any type of error
+        raise ValueError(f"could not read {str(source)!r}; is it damaged? ({_first_line(error)})") from error
+    return (model if device in (None, "auto") else model.to(device)), tokenizer
 
 
 def _load_checkpoint(name, source, dtype, device, revision):
@@ -59,12 +60,12 @@ def _load_checkpoint(name, source, dtype, device, revision):
 
     options = {"dtype": dtype, "revision": revision} | ({} if device is None else {"device_map": device})
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # both are errors below, by name
-    with _naming(repr(name)):
+    with naming(repr(name)):
         config = _config(source, revision)
     auto = model_class(config, name)
-    with _naming(repr(name)):
+    with naming(repr(name)):
         model, found = auto.from_pretrained(source, **options)
-    with _naming(f"the tokenizer of {name!r}"):
+    with naming(f"the tokenizer of {name!r}"):
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     # transformers only warns of these, and gives the tensors random values.
     if missing := sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}):
@@ -81,7 +82,7 @@ def _load_checkpoint(name, source, dtype, device, revision):
 
 
 @contextmanager
-def _naming(what):
+def naming(what):
     """Raise a short ValueError that names what could not be loaded, instead of an error of transformers."""
     try:
         yield
@@ -97,8 +98,9 @@ def _naming(what):
         raise ValueError(f"could not load {what}: {kind}{_first_line(error)}") from error
 
 
-def _looks_like_a_path(name):
-    return name.startswith((".", "/", "~")) or name.count("/") > 1
+def looks_like_a_path(name):
+    """Whether a model's name cannot be a Hub id."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith(".gguf")
 
 
 def _first_line(error):

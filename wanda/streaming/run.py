@@ -22,7 +22,7 @@ from ..devices.timing import Clock
 from ..options import make_options
 from ..pruning import check_weights, make_plan, prune_layers
 from ..report import PruneReport
-from ..sources.checkpoints import companions, find_folder
+from ..sources.checkpoints import copy_companions, find_folder
 from .activation_file import Appender, Stream
 from .empty_model import Skeleton
 from .memory import keeping_freed_memory, returning_freed_memory, trim
@@ -151,10 +151,7 @@ class _Walk:
 
     def _copy_outside(self):
         """Copy everything outside the blocks. A file that exists is complete."""
-        for path in companions(self.skeleton.folder):
-            if not (self.target / path).exists():
-                (self.target / path).parent.mkdir(exist_ok=True)
-                copy_file(self.skeleton.folder / path, self.target / path)
+        copy_companions(self.skeleton.folder, self.target, copy_file)
         if not self._shard(0).exists():
             write_shard(self._shard(0), {key: self.skeleton.stored[key] for key in self._keys(0)})
 

@@ -1,6 +1,7 @@
 """The perplexity of a language model."""
 
 import math
+from numbers import Integral
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -77,9 +78,11 @@ def _checked(model, tokens, length, stride):
         tokens = tokens[0]
     if tokens.ndim != 1 or len(tokens) < 2:
         raise ValueError(f"tokens must be one stream [n] of at least 2 tokens, got shape {tuple(tokens.shape)}")
-    if not isinstance(length, int) or length < 2:
-        raise ValueError(f"length must be at least 2: one token of context, one to predict; got {length!r}")
-    if stride is not None and (not isinstance(stride, int) or not 1 <= stride <= length):
+    if not isinstance(length, Integral) or length < 2:
+        raise ValueError(
+            f"length must be a whole number of at least 2: one token of context, one to predict; got {length!r}"
+        )
+    if stride is not None and (not isinstance(stride, Integral) or not 1 <= stride <= length):
         raise ValueError(f"stride must be a whole number from 1 to the window length {length}, got {stride!r}")
     vocabulary = model.get_input_embeddings().num_embeddings
     if int(tokens.min()) < 0 or int(tokens.max()) >= vocabulary:
