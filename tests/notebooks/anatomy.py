@@ -285,10 +285,15 @@ def last_parts(notebook):
 
 
 def portable_outputs(notebook):
-    """The output of the cell that names the machine is not compared with another machine's."""
+    """Outputs that are compared neither name the machine nor hold the random id that pandas gives a styled table."""
     for number, cell in _numbered(notebook):
-        if "environment.prepare()" in cell.source and "nbval-ignore-output" not in cell.metadata.get("tags", []):
+        if "nbval-ignore-output" in cell.metadata.get("tags", []):
+            continue
+        if "environment.prepare()" in cell.source:
             yield f"cell {number} calls environment.prepare() and lacks the tag nbval-ignore-output"
+        for output in cell.outputs:
+            if found := re.search(r'id="(T_[0-9a-f]{5})"', output.get("data", {}).get("text/html", "")):
+                yield f"cell {number} shows a styled table with a random id, {found[1]}: name it with set_uuid"
 
 
 CHECKS = (

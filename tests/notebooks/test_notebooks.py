@@ -330,6 +330,10 @@ BROKEN = {
     "no questions": ("last_parts", replace(8, "**Ask yourself**")),
     "no references": ("last_parts", replace(8, "**References.**")),
     "a machine's name compared": ("portable_outputs", tag(3)),
+    "a random id compared": (
+        "portable_outputs",
+        change(6, outputs=[new_output("display_data", {"text/html": '<table id="T_4d96c">'})]),
+    ),
     "a link to nowhere": ("links_resolve", replace(5, "there.txt", "elsewhere.txt")),
     "a link to no heading": ("links_resolve", replace(5, "#takeaways", "#give-aways")),
     "no title": ("first_cell", replace(0, "# 42 · A title", "# A title")),
