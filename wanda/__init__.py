@@ -1,6 +1,6 @@
 """Prune large language models by weights and activations (Wanda, arXiv 2306.11695), by magnitude or with SparseGPT."""
 
-from .blocks.layers import find_blocks, sparsity
+from .blocks.stacks import find_blocks, sparsity
 from .masks import prune_mask
 from .pruning import prune
 from .report import LayerReport, PruneReport

@@ -6,15 +6,15 @@ outputs are recomputed for the next block (Wanda, section 3).
 
 import time
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from tqdm.auto import tqdm
 
 from .blocks.calibration import calibration_batches
 from .blocks.collect import collect, read_together
-from .blocks.layers import find_blocks
-from .blocks.replay import capture, evaluating, replay
+from .blocks.replay import evaluating, replay
+from .blocks.stacks import find_blocks
+from .blocks.walk import Walk, needs_steps
 from .devices import distributed
 from .devices.cpu_threads import each, threads_for
 from .devices.offload import StatesOn, check_device, check_free, visiting
@@ -87,14 +87,17 @@ def prune(
     began = time.perf_counter()
     with evaluating(model), torch.no_grad():
         with clock("capture"):
-            hidden, calls = capture(model, blocks, plan.batches)
-        for index, block in enumerate(tqdm(blocks, desc=options.name, unit="block", disable=not progress)):
+            stepwise = bool(plan.probe) and needs_steps(model, blocks, plan.probe)
+        walk = Walk(model, blocks, plan.batches, stepwise)
+        for block in tqdm(blocks, desc=options.name, unit="block", disable=not progress):
+            with clock("capture"):
+                hidden, calls = walk.inputs(block)
             dense = propagate == "dense"
-            with visiting(block.module, device) as home:
-                outputs, threads = StatesOn(home), threads_for(block.module, plan.batches)
+            with visiting(block.module, device) as home, walk.listening(block):
+                outputs, threads = StatesOn(home), 1 if stepwise else threads_for(block.module, plan.batches)
                 with clock("statistics"):
                     kept = outputs if dense else None
-                    inputs = collect(block, hidden, calls[index], plan.masks, options.statistic, kept, threads)
+                    inputs = collect(block, hidden, calls, plan.masks(block), options.statistic, kept, threads)
                 with clock("select"):
                     report.layers += prune_layers(block.layers, inputs, plan.options)
                 del inputs  # free the statistics before the next pass
@@ -103,8 +106,8 @@ def prune(
                     distributed.check_same(f"weights after pruning {block.name}", sums)
                 with clock("recompute"):
                     if not dense and block is not blocks[-1]:
-                        outputs.extend(_renewed(block, hidden, calls[index], threads))
-            hidden, calls[index] = outputs, None
+                        outputs.extend(_renewed(block, hidden, calls, threads))
+            walk.finish(block, outputs)
     report.seconds = time.perf_counter() - began
     report.warn_of_unreached()
     return report
@@ -118,21 +121,28 @@ class Plan:
         blocks: list of `Block`.
         options: `Options` with a sparsity for each layer.
         batches: this process's share of the calibration data, a list of dicts for the model's forward; may be empty.
+        probe: the first batch of all processes, to try the model on; None without data.
     """
 
     blocks: list
     options: Options
     batches: list
+    probe: dict | None
 
     @property
     def layers(self):
         """All layers to prune, in order."""
         return [layer for block in self.blocks for layer in block.layers]
 
-    @cached_property
-    def masks(self):
-        """Per batch, None or a bool tensor [batch, length], True for tokens."""
-        return [batch["attention_mask"].bool() if "attention_mask" in batch else None for batch in self.batches]
+    def masks(self, block):
+        """Which positions of each batch hold tokens, for `collect`: a list of pairs."""
+        if block.stack == self.blocks[0].stack:
+            return [(_mask(batch, "attention_mask"), None) for batch in self.batches]
+        return [(_mask(batch, "decoder_attention_mask"), _mask(batch, "attention_mask")) for batch in self.batches]
+
+
+def _mask(batch, name):
+    return batch[name].bool() if name in batch else None
 
 
 def make_plan(model, blocks, options, calibration, batch_size, device):
@@ -146,14 +156,15 @@ def make_plan(model, blocks, options, calibration, batch_size, device):
         given = (options.description, options.sparsity, options.group, options.propagate, str(batch_size))
         shapes = [(layer.name, tuple(layer.weight.shape)) for layer in layers]
         distributed.check_same("options or layers", (given, shapes))
-    batches = []
+    batches, probe = [], None
     if options.needs_data or calibration is not None:
         batches = calibration_batches(model, calibration, batch_size, device)
         if distributed.size() > 1:
             distributed.check_same("calibration data", distributed.digest(batches))
+        probe = batches[0]
         # If only the layers' errors need data, one batch is enough.
         batches = distributed.share(batches) if options.needs_data else batches[:1]
-    return Plan(blocks, options, batches)
+    return Plan(blocks, options, batches, probe)
 
 
 def check_weights(layers):

@@ -24,22 +24,24 @@ class Products(TorchDispatchMode):
             inputs, weight = args[-2:]
             name = self.weights.get(self.place(weight))
             if name is not None:
-                self.squares[name] = self.squares.get(name, 0) + inputs.double().square().sum(dim=0)
+                self.squares[name] = self.squares.get(name, 0) + inputs.float().square().sum(dim=0, dtype=torch.float64)
         return function(*args, **(kwargs or {}))
 
 
-def reference_walk(model, calibration, sparsity=0.5):
-    """Prune by Wanda, block after block, with a whole forward pass for each.
+def reference_walk(model, batches, sparsity=0.5):
+    """Prune by Wanda, block after block, with a whole forward pass for each. batches: dicts for the model's forward.
 
     Returns: the names of the layers that were multiplied with something; the others are pruned by magnitude.
     """
     read = set()
-    model.config._experts_implementation = "eager"  # plain matrix products, expert by expert
+    for module in model.modules():
+        if hasattr(module, "config"):  # plain matrix products, expert by expert
+            module.config._experts_implementation = "eager"
     for block in find_blocks(model):
         weights = {layer.name: layer.weight for layer in block.layers}
         with torch.no_grad(), Products(weights) as products:
-            for window in calibration:
-                model(window[None], use_cache=False)
+            for batch in batches:
+                model(**batch)
         read |= products.squares.keys()
         for name, weight in weights.items():
             norm = products.squares[name].sqrt() if name in products.squares else 1.0

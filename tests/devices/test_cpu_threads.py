@@ -13,8 +13,9 @@ from conftest import on_cores, tiny
 import wanda
 from wanda.blocks.calibration import calibration_batches
 from wanda.blocks.collect import collect
-from wanda.blocks.layers import Block, Linear, find_blocks
+from wanda.blocks.layers import Linear
 from wanda.blocks.replay import Call, capture
+from wanda.blocks.stacks import Block, find_blocks
 from wanda.devices.cpu_threads import MOST_THREADS, each, threads_for
 from wanda.devices.offload import StatesOn
 from wanda.statistics import Hessian, InputNorm

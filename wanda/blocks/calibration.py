@@ -4,10 +4,13 @@ import inspect
 from collections.abc import Iterable, Mapping
 
 import torch
+from torch import nn
 
 from ..devices.distributed import size
+from .stacks import reads_tokens
 
 TOKENS = 16_384  # per forward pass on a GPU: enough to keep a large one busy, with small activations
+IMAGE = 256  # tokens that an image, or a piece of sound, is taken for
 
 
 def calibration_batches(model, calibration, batch_size=1, device=None):
@@ -15,8 +18,9 @@ def calibration_batches(model, calibration, batch_size=1, device=None):
 
     Args:
         calibration: LongTensor [samples, length], or an iterable of such tensors or of mappings with `input_ids`
-            [batch, length] and, where there is padding, `attention_mask` (1 = token, 0 = padding). Other tensors in
-            a mapping, such as `pixel_values`, go to the model's forward.
+            [batch, length] and, where there is padding, `attention_mask` (1 = token, 0 = padding). A model of images or
+            sound takes its own first input instead, such as `pixel_values`. Other tensors in a mapping, such as
+            `decoder_input_ids`, go to the model's forward.
         batch_size: windows per forward pass, for a tensor; "auto": see `windows_per_batch`. Mappings are not divided.
         device: where the blocks will run; None: where the model is.
 
@@ -25,7 +29,8 @@ def calibration_batches(model, calibration, batch_size=1, device=None):
 
     Raises:
         TypeError, ValueError: no data, not integers, not a matrix, ids outside the vocabulary, windows longer than
-            the model's context, a mask of another shape or without tokens, or a key that the model does not take.
+            the model's context, a mask of another shape or without tokens, a key that the model does not take, or one
+            that only some batches have.
     """
     if isinstance(calibration, (str, Mapping)) or not isinstance(calibration, Iterable):
         raise TypeError(
@@ -35,16 +40,26 @@ def calibration_batches(model, calibration, batch_size=1, device=None):
     if batch_size != "auto" and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
         raise ValueError(f"batch_size must be 'auto' or a whole number of at least 1, got {batch_size!r}")
     parts = calibration
-    if isinstance(calibration, torch.Tensor) and calibration.ndim == 2 and len(calibration):
+    main = "input_ids" if reads_tokens(model) else model.main_input_name
+    if isinstance(calibration, torch.Tensor) and calibration.ndim >= 2 and len(calibration):
         if batch_size == "auto":
-            batch_size = windows_per_batch(*calibration.shape, device or model.get_input_embeddings().weight.device)
+            length = calibration.shape[1] if main == "input_ids" else IMAGE
+            batch_size = windows_per_batch(len(calibration), length, device or next(model.parameters()).device)
         parts = calibration.split(batch_size)
     elif isinstance(calibration, torch.Tensor) and len(calibration):
         parts = [calibration]  # invalid; the error names its shape
     takes = inspect.signature(model.forward).parameters
-    batches = [_batch(model, takes, part if isinstance(part, Mapping) else {"input_ids": part}) for part in parts]
+    read = _text_batch if main == "input_ids" else _other_batch
+    batches = [read(model, takes, part if isinstance(part, Mapping) else {main: part}) for part in parts]
     if not batches:
         raise ValueError("calibration is empty; it needs at least one window of tokens")
+    if getattr(model.config, "is_encoder_decoder", False):
+        first, *others = ({*batch} - {"attention_mask", "decoder_attention_mask"} for batch in batches)
+        for number, keys in enumerate(others, 1):
+            if keys != first:
+                raise ValueError(
+                    f"calibration batch {number} holds {', '.join(sorted(keys))}, the first {', '.join(sorted(first))}"
+                )
     return batches
 
 
@@ -56,16 +71,35 @@ def windows_per_batch(samples, length, device):
     return max(1, min(TOKENS // max(length, 1), samples // size()))
 
 
-def _batch(model, takes, part):
-    if "input_ids" not in part:
-        raise ValueError(f"a calibration batch needs input_ids; it has {', '.join(map(repr, part)) or 'nothing'}")
+def _check_keys(model, takes, part, main):
+    if main not in part:
+        raise ValueError(f"a calibration batch needs {main}; it has {', '.join(map(repr, part)) or 'nothing'}")
     for name, value in part.items():
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"a calibration batch holds {name!r} as {type(value).__name__}; it must be a tensor")
-        if name not in takes and "input_ids" in takes:  # a wrapper's forward names no arguments
+        if name not in takes and main in takes:  # a wrapper's forward names no arguments
             raise ValueError(
                 f"a calibration batch holds {name!r}, which {type(model).__name__} does not take; remove it"
             )
+
+
+def _other_batch(model, takes, part):
+    """A batch of images or sound."""
+    _check_keys(model, takes, part, model.main_input_name)
+    if not part[model.main_input_name].numel():
+        raise ValueError(f"a calibration batch holds {model.main_input_name} without values")
+    mask = part.get("attention_mask")
+    if mask is not None and not mask.all():
+        raise ValueError(
+            f"the attention_mask of {model.main_input_name} has padding, which cannot be told in the layers' inputs; "
+            "use calibration data without padding"
+        )
+    device = next(model.parameters()).device
+    return {name: value.to(device) for name, value in part.items()}
+
+
+def _text_batch(model, takes, part):
+    _check_keys(model, takes, part, "input_ids")
     ids, mask = part["input_ids"], part.get("attention_mask")
     if ids.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"calibration must hold token ids (int64 tensors), got {ids.dtype}")
@@ -93,6 +127,15 @@ def _batch(model, takes, part):
         raise ValueError("a calibration batch holds only padding: its attention_mask has no 1")
     if not mask.all():
         batch["attention_mask"] = mask.to(device)
-        if "position_ids" in takes and "position_ids" not in part:
+        follows = bool((mask[:, 1:] <= mask[:, :-1]).all())  # the padding: the model counts right by itself
+        if "position_ids" in takes and "position_ids" not in part and not follows and not _skips_padding(model):
             batch["position_ids"] = (mask.long().cumsum(dim=1) - 1).clamp(min=0).to(device)
     return batch
+
+
+def _skips_padding(model):
+    """Whether a model's own positions count tokens only, from an offset, as RoBERTa's do."""
+    return any(
+        isinstance(module, nn.Embedding) and module.padding_idx is not None and "position" in name
+        for name, module in model.named_modules()
+    )

@@ -3,8 +3,10 @@
 `capture` records the arguments of each block; `replay` calls one again with them, on other hidden states.
 """
 
+import inspect
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from accelerate.utils import send_to_device
@@ -21,40 +23,51 @@ class Call:
     args: tuple
     kwargs: dict
 
+    def to(self, device):
+        """The same with all tensors on a device."""
+        return Call(send_to_device(self.args, device), send_to_device(self.kwargs, device))
 
-def capture(model, blocks, batches, hidden=None):
-    """Record the arguments of each block, at the cost of an embedding look-up and one block's forward.
+
+class HandsOn(ValueError):
+    """Blocks hand each other more than their hidden states."""
+
+
+def capture(model, blocks, batches, hidden=None, finished=None):
+    """Record the arguments of each block of a stack, at the cost of an embedding look-up and one block's forward.
 
     The blocks do not compute: each records its own arguments (sliding-window models mask each layer differently) and
     returns its input.
 
     Args:
+        blocks: list of `Block`, which are called one after the other.
         batches: list of dicts of the model's forward arguments: `input_ids` [batch, length], `attention_mask`, ...
         hidden: list, or object with `append`, for the first block's inputs; None: a new list.
+        finished: dict from the modules of earlier blocks to functions (batch number, hidden states) -> output, which
+            are called in their place.
 
     Returns:
         (hidden, calls): hidden[b] is the first block's input for batch b, [batch, length, hidden];
         calls[i][b] is the `Call` of block i for batch b.
 
-    Raises: ValueError naming a block that is not called once per batch, or that reads more than hidden states from the
-        block before it.
+    Raises:
+        ValueError naming a block that is not called once per batch; `HandsOn` naming one that reads more than hidden
+            states from the block before it.
     """
     hidden, calls = [] if hidden is None else hidden, [[] for _ in blocks]
-    extras = []  # holds what a block returns after the hidden states: the rest of a tuple or list, or None
+    finished = finished or {}
+    extras = []  # holds what the first block returned beside the hidden states, see `split`
     returned = set()  # the ids of the tensors among them
 
     def recorder(index, original):
         def forward(*args, **kwargs):
-            if index == 0 and not extras:
-                output = original(*args, **kwargs)
-                extras.append(output[1:] if isinstance(output, (tuple, list)) else None)
-                returned.update(map(id, _tensors(extras[0])))
+            if index == 0 and len(blocks) > 1 and not extras:
+                extras.append(split(original(*args, **kwargs))[1])
+                returned.update(map(id, tensors(extras[0])))
             states, *args = args or (kwargs.pop("hidden_states"),)
             call = Call(tuple(args), kwargs)
-            if index > 0 and any(id(tensor) in returned for tensor in _tensors((call.args, call.kwargs))):
-                raise ValueError(
-                    f"{blocks[index].name} of {type(model).__name__} reads more than the hidden states of the block before "
-                    "it; such blocks cannot be run one at a time, so this model cannot be pruned"
+            if index > 0 and any(id(tensor) in returned for tensor in tensors((call.args, call.kwargs))):
+                raise HandsOn(
+                    f"{blocks[index].name} of {type(model).__name__} reads more than the hidden states of the block before it"
                 )
             # Batches of the same shape get equal masks and positions: keep one copy.
             calls[index].append(_share(call, calls[index][-1]) if calls[index] else call)
@@ -62,14 +75,18 @@ def capture(model, blocks, batches, hidden=None):
                 hidden.append(states)
             if index == len(blocks) - 1:
                 raise Stop
-            return states if extras[0] is None else (states, *extras[0])
+            return join(states, extras[0])
 
         return forward
 
-    with _forwards_replaced([block.module for block in blocks], recorder):
+    def stand_in(output):  # batches are counted by the calls recorded so far
+        return lambda _: lambda *args, **kwargs: output(len(calls[0]), args[0] if args else kwargs["hidden_states"])
+
+    replacements = {block.module: partial(recorder, index) for index, block in enumerate(blocks)}
+    with forwards_replaced(replacements | {module: stand_in(output) for module, output in finished.items()}):
         for batch in batches:
             try:
-                model(**batch, use_cache=False)
+                forward(model, batch)
             except Stop:
                 continue
             raise RuntimeError(f"{type(model).__name__} never called its block {blocks[-1].name!r}")
@@ -82,17 +99,32 @@ def capture(model, blocks, batches, hidden=None):
     return hidden, calls
 
 
+def forward(model, batch):
+    """Run a model on a batch, a dict of its forward's arguments, without a cache."""
+    takes = inspect.signature(model.forward).parameters
+    return model(**batch, **({"use_cache": False} if "use_cache" in takes or "input_ids" in batch else {}))
+
+
 def replay(block, hidden, call):
     """Run a block on hidden states [batch, length, hidden], on its own device, with the arguments of a recorded `Call`.
 
     Returns: the hidden states [batch, length, hidden] for the next block.
     """
     device = device_of(block)
-    args, kwargs = send_to_device(call.args, device), send_to_device(call.kwargs, device)
+    call = call.to(device)
     # From pinned memory this copy is asynchronous, in stream order.
     hidden = hidden.to(device, non_blocking=device.type == "cuda")
-    output = block.module(hidden, *args, **kwargs)
-    return output[0] if isinstance(output, (tuple, list)) else output
+    return split(block.module(hidden, *call.args, **call.kwargs))[0]
+
+
+def split(output):
+    """A block's output as (hidden states, extras): extras is the rest of a tuple or list, or None."""
+    return (output[0], tuple(output[1:])) if isinstance(output, (tuple, list)) else (output, None)
+
+
+def join(states, extras):
+    """The output of a block that `split` made into these."""
+    return states if extras is None else (states, *extras)
 
 
 def device_of(block):
@@ -112,28 +144,28 @@ def evaluating(model):
 
 
 @contextmanager
-def _forwards_replaced(modules, replacement):
-    """Replace the forward of module i by `replacement(i, its own forward)` inside a `with`."""
-    own = [module.__dict__.get("forward") for module in modules]  # present where a library (accelerate) wrapped it
+def forwards_replaced(replacements):
+    """Replace the forwards of modules inside a `with`. replacements: dict from module to function(its forward) -> new one."""
+    own = {module: module.__dict__.get("forward") for module in replacements}  # where a library (accelerate) wrapped it
     try:
-        for index, module in enumerate(modules):
-            module.forward = replacement(index, module.forward)
+        for module, replacement in replacements.items():
+            module.forward = replacement(module.forward)
         yield
     finally:
-        for module, forward in zip(modules, own, strict=True):
+        for module, forward in own.items():
             if forward is None:
                 module.__dict__.pop("forward", None)
             else:
                 module.forward = forward
 
 
-def _tensors(value):
+def tensors(value):
     """Yield the tensors in nested tuples, lists and dicts."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, (tuple, list, dict)):
         for part in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(part)
+            yield from tensors(part)
 
 
 def _share(new, old):

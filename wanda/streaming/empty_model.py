@@ -2,7 +2,7 @@
 
 import torch
 
-from ..blocks.layers import find_blocks
+from ..blocks.stacks import find_blocks
 from ..sources.models import model_class
 from .safetensors_files import DTYPES, read, stored_tensors
 from .transformers_internals import CONVERTED, is_ignored, renaming, stays_float32

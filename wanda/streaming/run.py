@@ -177,7 +177,7 @@ class _Walk:
             self.skeleton.place(self.upcoming.result(), self.device)
             self.upcoming = None
         check_weights(block.layers)
-        options, batches, masks = self.plan.options, self.plan.batches, self.plan.masks
+        options, batches, masks = self.plan.options, self.plan.batches, self.plan.masks(block)
         hidden = Stream(self._activations(index), len(batches), self.pin)
         threads, dense = threads_for(block.module, batches), options.propagate == "dense"
         following = self._activations(index + 1)

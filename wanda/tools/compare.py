@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..blocks.layers import list_blocks
+from ..blocks.stacks import list_blocks
 from ..pruning import prune
 from .perplexity import perplexity
 

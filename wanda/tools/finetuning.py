@@ -3,7 +3,7 @@
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from ..blocks.layers import find_blocks
+from ..blocks.stacks import find_blocks
 
 
 class keep_masks:  # noqa: N801 (used like a function)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..blocks.layers import find_blocks
+from ..blocks.stacks import find_blocks
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..blocks.experts import ExpertLinear
-from ..blocks.layers import find_blocks
+from ..blocks.stacks import find_blocks
 
 HALF_TYPES = (torch.float16, torch.bfloat16)
 DEVICE, CAPABILITY = "cuda", (8, 0)

@@ -1,0 +1,151 @@
+"""The inputs of each block in turn, once the blocks before it are done.
+
+Most blocks hand on their hidden states and nothing else: the arguments of all are recorded at once, and a block's outputs
+are the next one's inputs. Some hand on more (T5's position bias, a shared indexer), or the model changes the states between
+two blocks (an encoder and a decoder, images added to deeper layers). Then the model is run up to each block, while the
+blocks before it return what they returned when they were done: stepwise, at a little more time for each block.
+"""
+
+from collections import deque
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from accelerate.utils import send_to_device
+
+from .replay import capture, forward, forwards_replaced, join, replay, split
+
+SHORT = 32  # tokens of the window that a model is tried on
+
+
+class Walk:
+    """Goes through the blocks of a model in order, on all batches.
+
+    Args:
+        blocks: list of `Block`. batches: list of dicts of the model's forward arguments.
+        stepwise: whether to run the model up to each block, see `needs_steps`.
+    """
+
+    def __init__(self, model, blocks, batches, stepwise=False):
+        self.model, self.blocks, self.batches, self.stepwise = model, blocks, batches, stepwise
+        self.finished = {}  # stand-ins for the blocks that are done, see `capture`
+        self.hidden, self.calls, self.previous = None, None, None
+        self.returned = []
+
+    def inputs(self, block):
+        """What the next block is called with: (hidden, calls), each a list with an item per batch."""
+        if self.stepwise:
+            self.hidden, calls = capture(self.model, [block], self.batches, finished=self.finished)
+            if self.previous is not None and self.previous.stack == block.stack:  # free its hidden states
+                self.finished[self.previous.module].keywords["hidden"] = None
+            return self.hidden, calls[0]
+        if self.calls is None:
+            self.hidden, calls = capture(self.model, self.blocks, self.batches)
+            self.calls = deque(calls)
+        return self.hidden, self.calls.popleft()
+
+    @contextmanager
+    def listening(self, block):
+        """Note what a block returns beside its hidden states when it runs inside a `with`, on one batch after the other."""
+        self.returned.clear()
+        if not self.stepwise:
+            yield
+            return
+        handle = block.module.register_forward_hook(lambda module, args, out: self.returned.append(split(out)[1]))
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def finish(self, block, hidden):
+        """Take the hidden states that a block returned: a list with an item per batch."""
+        self.hidden, self.previous = hidden, block
+        if self.stepwise:
+            device = next((states.device for states in hidden), None)
+            extras = send_to_device(self.returned[-len(self.batches) :], device)
+            self.finished[block.module] = partial(_stand_in, hidden=list(hidden), extras=extras)
+
+
+def _stand_in(number, states, hidden, extras):
+    """What a block that is done returned for batch `number`; where its hidden states are needed no more, any others."""
+    return join(states if hidden is None else hidden[number], extras[number])
+
+
+def needs_steps(model, blocks, batch):
+    """Try on one batch whether running the blocks one by one gives what the whole model gives, and how.
+
+    Returns: bool, for `Walk`.
+
+    Raises: ValueError if neither way does, so that the model cannot be pruned block by block.
+    """
+    if set(batch) == {"input_ids"}:
+        batch = {"input_ids": batch["input_ids"][:1, :SHORT]}
+    expected = _whole_pass(model, blocks, batch)
+    stacks, problem = {block.stack for block in blocks}, None
+    for stepwise in (False, True) if len(stacks) == 1 else (True,):
+        try:
+            if _close(_one_by_one(Walk(model, blocks, [batch], stepwise)), expected):
+                return stepwise
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as error:  # blocks that need more than their inputs fail in many ways
+            problem = error
+    raise ValueError(
+        f"the blocks of {type(model).__name__}, run one by one, do not give what the whole model gives, so it cannot be "
+        f"pruned block by block{f' ({type(problem).__name__}: {problem})' if problem else ''}"
+    ) from problem
+
+
+def _whole_pass(model, blocks, batch):
+    """The hidden states that the last block returns in a forward pass of the model.
+
+    Raises: ValueError: the model fails on the batch, or calls a block, which is named, another number of times than once.
+    """
+    counts, last = dict.fromkeys(blocks, 0), []
+
+    def counted(block, original):
+        def run(*args, **kwargs):
+            counts[block] += 1
+            output = original(*args, **kwargs)
+            last[:] = [split(output)[0]]
+            return output
+
+        return run
+
+    with forwards_replaced({block.module: partial(counted, block) for block in blocks}):
+        try:
+            forward(model, batch)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as error:  # a model that lacks an input fails in many ways
+            given = ", ".join(batch)
+            raise ValueError(
+                f"{type(model).__name__} fails on the first calibration batch, which holds {given}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+    for block, count in counts.items():
+        if count != 1:
+            raise ValueError(
+                f"{type(model).__name__} calls {block.name} {count} times in a forward pass of the first batch; only blocks "
+                "that are called once can be pruned"
+            )
+    return last[0]
+
+
+def _one_by_one(walk):
+    """The hidden states that the last block returns for the only batch of a `Walk`."""
+    for block in walk.blocks:
+        hidden, calls = walk.inputs(block)
+        with walk.listening(block):
+            outputs = [replay(block, hidden[0], calls[0])]
+        walk.finish(block, outputs)
+    return outputs[0]
+
+
+def _close(found, expected):
+    """Whether hidden states agree, but for what a GPU's order of summation can change."""
+    if found.shape != expected.shape:
+        return False
+    tolerance = 1e-3 if found.dtype == torch.float32 else 0.05
+    found, expected = (states.float().to(expected.device).nan_to_num(0, 0, 0) for states in (found, expected))
+    return bool((found - expected).norm() <= tolerance * expected.norm())
