@@ -223,11 +223,19 @@ CASES = {
         "'pixel_values', which LlamaForCausalLM .*; remove it",
     ),
     # Models
-    "a name as the model": (pruning_a(lambda: "smollm2"), TypeError, "language model, got str; wanda.load opens one"),
+    "a name as the model": (
+        pruning_a(lambda: "smollm2"),
+        TypeError,
+        "transformers model, got str; wanda.load opens one",
+    ),
     "no model": (lambda here: wanda.sparsity(None), TypeError, "got NoneType; wanda.load opens one"),
     "a single layer": (pruning_a(lambda: nn.Linear(3, 3)), ValueError, "Linear has no embedding of tokens"),
-    "an encoder-decoder": (pruning_a(t5), ValueError, "T5ForConditionalGeneration is an encoder-decoder"),
-    "a model of images": (pruning_a(vit), ValueError, "ViTModel has no embedding of tokens"),
+    "no inputs for the decoder": (
+        pruning_a(t5),
+        ValueError,
+        "T5ForConditionalGeneration fails on the first calibration batch, which holds input_ids",
+    ),
+    "tokens for a model of images": (pruning_a(vit), ValueError, "ViTModel fails on the first .*holds pixel_values"),
     "a weight that is NaN": (pruning_a(with_a_nan), ValueError, r"model\.layers\.1\.mlp\.up_proj has NaN or infinite"),
     "weights without values": (
         pruning_a(without_values),

@@ -39,6 +39,8 @@ ARCHITECTURES = {
 
 @pytest.fixture(params=ARCHITECTURES)
 def architecture(request):
+    if request.param == "falcon" and torch.__version__ < "2.6":
+        pytest.skip("Falcon's attention mask needs torch 2.6")
     config, options = ARCHITECTURES[request.param]
     return tiny(config, **options)
 
@@ -146,16 +148,11 @@ def test_an_expert_without_tokens_is_pruned_by_magnitude_with_a_warning(calibrat
     assert torch.equal(model.blocks[0].experts[2].weight, expected)
 
 
-def test_models_without_blocks_or_with_an_encoder_are_refused(calibration):
+def test_models_without_blocks_are_refused(calibration):
     model = TupleModel()
     model.blocks = nn.ModuleList()
     with pytest.raises(ValueError, match="no repeated blocks"):
         wanda.prune(model, calibration)
-    encoder_decoder = transformers.T5ForConditionalGeneration(
-        transformers.T5Config(d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8, vocab_size=VOCABULARY)
-    )
-    with pytest.raises(ValueError, match="T5.*encoder-decoder"):
-        wanda.prune(encoder_decoder, calibration)
 
 
 def test_weights_that_are_missing_or_not_floats_are_refused(calibration):

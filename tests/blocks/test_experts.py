@@ -50,7 +50,7 @@ def family(request):
 
 def test_every_expert_is_pruned_by_its_own_tokens(family, calibration):
     expected = copy.deepcopy(family)
-    reference_walk(expected, calibration)
+    reference_walk(expected, [{"input_ids": window[None]} for window in calibration])
     report = wanda.prune(family, calibration, progress=False)
     found = zeros(family)
     for name, mask in zeros(expected).items():

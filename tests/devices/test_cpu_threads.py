@@ -104,7 +104,7 @@ def test_layers_share_a_statistic_only_if_they_share_an_input(cores):
     for number, states in enumerate(hidden):
         states[0, 0, 0] = number
     outputs = []
-    inputs = collect(block, hidden, [Call((), {})] * 5, [None] * 5, InputNorm, outputs, threads=cores)
+    inputs = collect(block, hidden, [Call((), {})] * 5, [(None, None)] * 5, InputNorm, outputs, threads=cores)
     rows = torch.cat(hidden)  # [batch, tokens, in]
     assert sorted(inputs) == ["expert", "k", "q", "v"]
     assert inputs["q"] is inputs["k"]
@@ -116,6 +116,38 @@ def test_layers_share_a_statistic_only_if_they_share_an_input(cores):
     assert all(map(torch.equal, outputs, hidden))
 
 
+@pytest.mark.parametrize("case", ["key reads more", "value reads less"])
+def test_layers_share_a_statistic_only_while_they_read_the_same(case):
+    """DeBERTa's key projection reads the hidden states, as the value projection does, and then its relative positions."""
+
+    class Module(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.key, self.value = torch.nn.Linear(5, 5), torch.nn.Linear(5, 5)
+
+        def forward(self, states):
+            self.key(states)
+            if case == "key reads more":
+                self.value(states), self.key(states + 1)
+            elif states[0, 0, 0] == 0:  # in the first batch only
+                self.value(states)
+            return states
+
+    module = Module()
+    block = Block("block", module, (Linear("key", module.key), Linear("value", module.value)))
+    hidden = [torch.randn(1, 4, 5, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    for number, states in enumerate(hidden):
+        states[0, 0, 0] = number
+    inputs = collect(block, hidden, [Call((), {})] * 3, [(None, None)] * 3, InputNorm)
+    rows = torch.cat(hidden)  # [batch, tokens, in]
+    expected = {"key": torch.cat([rows, rows + 1]), "value": rows}
+    if case == "value reads less":
+        expected = {"key": rows, "value": rows[:1]}
+    for name, read in expected.items():
+        torch.testing.assert_close(inputs[name].statistic.norm(), read.flatten(0, 1).norm(dim=0))
+        assert inputs[name].statistic.tokens == read[..., 0].numel()
+
+
 @pytest.mark.parametrize("statistic", [InputNorm, Hessian])
 def test_batches_are_added_up_in_order(model, calibration, cores, statistic):
     """In any other order, float64 sums would differ in their last bits, and from run to run."""
@@ -123,9 +155,9 @@ def test_batches_are_added_up_in_order(model, calibration, cores, statistic):
     blocks = find_blocks(model)
     with torch.no_grad():
         hidden, calls = capture(model, blocks, batches)
-        several = collect(blocks[0], hidden, calls[0], [None] * len(batches), statistic, threads=cores)
+        several = collect(blocks[0], hidden, calls[0], [(None, None)] * len(batches), statistic, threads=cores)
         with on_cores(1):
-            one = collect(blocks[0], hidden, calls[0], [None] * len(batches), statistic)
+            one = collect(blocks[0], hidden, calls[0], [(None, None)] * len(batches), statistic)
     assert all(torch.equal(several[name].statistic.sums, one[name].statistic.sums) for name in one)
 
 
