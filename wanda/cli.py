@@ -12,7 +12,7 @@ from .masks import GROUPS, check_sparsity, parse_pattern
 from .options import METHODS, UPDATES, make_options, resolve_sparsity
 from .pruning import prune
 from .sources.checkpoints import copy_companions, find_folder
-from .sources.download import check_writable, fetch, sources
+from .sources.download import check_writable, fetch, usual
 from .sources.models import BUNDLED, load, prepare, save
 from .sources.text import calibration_set, eval_tokens
 from .streaming.resume import check_target
@@ -102,7 +102,9 @@ def _parser():
 
     command = commands.add_parser("fetch", help="download the default model and the texts")
     command.set_defaults(run=_fetch)
-    command.add_argument("names", nargs="*", metavar="NAME", help="a name in data/sources.toml (default: all)")
+    command.add_argument(
+        "names", nargs="*", metavar="NAME", help="a name in data/sources.toml (default: all but the optional ones)"
+    )
     return parser
 
 
@@ -244,7 +246,7 @@ def _compare(options):
 
 
 def _fetch(options):
-    for name in options.names or sources():
+    for name in options.names or usual():
         print(f"{name}: {fetch(name)}")
         if name == BUNDLED:
             prepare()  # dequantise now, so that the first `load` is fast

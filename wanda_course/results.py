@@ -15,6 +15,7 @@ MEASURED = {
     "speed": "rows",
     "peers": "rows",
     "memory": "rows",
+    "sentences": "rows",
 }  # file: its list
 USUAL_GROUPS = {"magnitude": "layer", "wanda": "output"}  # the defaults of `wanda.prune`
 

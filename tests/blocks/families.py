@@ -33,6 +33,7 @@ KINDS = {  # the heads that the families are built with, and the mapping of tran
 }
 FAMILIES = [(kind, name) for kind, (_, mapping) in KINDS.items() for name in sorted(getattr(modeling_auto, mapping))]
 SIZES = {
+    "use_cache": False,
     "vocab_size": 128,
     "pad_token_id": 0,
     "bos_token_id": 1,
@@ -59,6 +60,8 @@ SIZES = {
     "shared_expert_intermediate_size": 40,
     "q_lora_rank": 16,
     "kv_lora_rank": 16,
+    **{"vocab_size_per_layer_input": 128, "hidden_size_per_layer_input": 8, "global_head_dim": 8},
+    **dict.fromkeys(("out_hidden_size", "text_hidden_size", "audio_hidden_size"), 32),
     "image_size": 64,
     "patch_size": 8,
     "num_channels": 3,
@@ -72,7 +75,11 @@ ENTRIES = {  # of lists, such as the sizes of a vision model's stages
     "num_attention_heads": 2,
     "num_heads": 2,
     "conv_dim": 32,
+    "image_size": 64,
+    "patch_size": 8,
+    "depth": 1,
 }
+MISSING = object()
 TOKENS = torch.randint(3, 128, (4, 24), generator=torch.Generator().manual_seed(1))
 ANSWERS = torch.randint(3, 128, (4, 10), generator=torch.Generator().manual_seed(2))
 
@@ -86,17 +93,17 @@ def small(config):
 
     def value(name):
         try:
-            return getattr(config, name, None)
+            return getattr(config, name, MISSING)
         except Exception:  # a property that this configuration cannot compute
-            return None
+            return MISSING
 
     sizes = {
-        name: size for name, size in SIZES.items() if value(name) is not None and not isinstance(value(name), list)
+        name: size for name, size in SIZES.items() if value(name) is not MISSING and not isinstance(value(name), (list, tuple))
     }
     for name, entry in ENTRIES.items():
         if isinstance(value(name), (list, tuple)) and all(isinstance(other, int) for other in value(name)):
             sizes[name] = [entry] * len(value(name))
-    if value("num_attention_heads") == (value("num_key_value_heads") or 0):
+    if MISSING is not value("num_attention_heads") == value("num_key_value_heads"):
         sizes["num_key_value_heads"] = 4
     for name in getattr(config, "sub_configs", {}):
         if isinstance(value(name), transformers.PretrainedConfig):
@@ -107,6 +114,7 @@ def small(config):
 def build(kind, name):
     """A small random model of a family, in evaluation mode. Raises whatever its configuration does not accept."""
     config = small(CONFIG_MAPPING[name]())
+    config.architectures = []  # take the first of several heads
     auto = getattr(transformers, KINDS[kind][0])
     with torch.device("meta"):
         count = sum(weight.numel() for weight in auto.from_config(config).parameters())
@@ -119,7 +127,8 @@ def build(kind, name):
 def batches_for(kind, model):
     """Calibration batches for a model: dicts for its forward."""
     if kind == "images":
-        size, generator = getattr(model.config, "image_size", None) or 32, torch.Generator().manual_seed(3)
+        config, generator = model.config, torch.Generator().manual_seed(3)
+        size = getattr(getattr(config, "vision_config", config), "image_size", 64) or 64
         size = size if isinstance(size, int) else size[0]
         return [{model.main_input_name: torch.randn(1, 3, size, size, generator=generator)} for _ in range(4)]
     if kind == "sound":
@@ -140,7 +149,7 @@ def outcome(kind, model, batches):
     expected, before = copy.deepcopy(model), copy.deepcopy(model.state_dict())
     try:
         report = wanda.prune(model, batches, progress=False)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         same = all(torch.equal(weight, before[key]) for key, weight in model.state_dict().items())
         kind = "cannot run" if "fails on the first calibration batch" in str(error) else "refused"
         return (kind if same else "WRONG"), _cell(error)

