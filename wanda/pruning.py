@@ -87,14 +87,13 @@ def prune(
     began = time.perf_counter()
     with evaluating(model), torch.no_grad():
         with clock("capture"):
-            stepwise = bool(plan.probe) and needs_steps(model, blocks, plan.probe)
-        walk = Walk(model, blocks, plan.batches, stepwise)
+            walk = Walk(model, blocks, plan.batches, bool(plan.probe) and needs_steps(model, blocks, plan.probe))
         for block in tqdm(blocks, desc=options.name, unit="block", disable=not progress):
             with clock("capture"):
                 hidden, calls = walk.inputs(block)
             dense = propagate == "dense"
             with visiting(block.module, device) as home, walk.listening(block):
-                outputs, threads = StatesOn(home), 1 if stepwise else threads_for(block.module, plan.batches)
+                outputs, threads = StatesOn(home), 1 if walk.stepwise else threads_for(block.module, plan.batches)
                 with clock("statistics"):
                     kept = outputs if dense else None
                     inputs = collect(block, hidden, calls, plan.masks(block), options.statistic, kept, threads)

@@ -60,7 +60,9 @@ SIZES = {
     "shared_expert_intermediate_size": 40,
     "q_lora_rank": 16,
     "kv_lora_rank": 16,
-    **{"vocab_size_per_layer_input": 128, "hidden_size_per_layer_input": 8, "global_head_dim": 8},
+    "vocab_size_per_layer_input": 128,
+    "hidden_size_per_layer_input": 8,
+    "global_head_dim": 8,
     **dict.fromkeys(("out_hidden_size", "text_hidden_size", "audio_hidden_size"), 32),
     "image_size": 64,
     "patch_size": 8,
@@ -98,7 +100,9 @@ def small(config):
             return MISSING
 
     sizes = {
-        name: size for name, size in SIZES.items() if value(name) is not MISSING and not isinstance(value(name), (list, tuple))
+        name: size
+        for name, size in SIZES.items()
+        if value(name) is not MISSING and not isinstance(value(name), (list, tuple))
     }
     for name, entry in ENTRIES.items():
         if isinstance(value(name), (list, tuple)) and all(isinstance(other, int) for other in value(name)):

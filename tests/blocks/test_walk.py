@@ -267,7 +267,8 @@ def test_positions_that_count_from_an_offset_are_left_to_the_model(side):
         assert (zeros(padded)[name] == mask).double().mean() > 0.995, name
 
 
-def test_images_that_are_added_between_blocks_are_seen():
+@pytest.mark.parametrize("first", ["image", "text"])
+def test_images_that_are_added_between_blocks_are_seen(first, tmp_path):
     """Qwen3-VL adds an image's deeper features to the hidden states after its first blocks."""
     vision = {"depth": 3, "hidden_size": 32, "intermediate_size": 64, "num_heads": 4, "patch_size": 4}
     vision |= {"spatial_merge_size": 2, "temporal_patch_size": 1, "out_hidden_size": 32, "num_position_embeddings": 16}
@@ -285,7 +286,11 @@ def test_images_that_are_added_between_blocks_are_seen():
     ids[0, 4:10] = torch.tensor([92, 90, 90, 90, 90, 93])  # a picture of 4 x 4 patches, four of which are merged to one
     batch = {"input_ids": ids, "mm_token_type_ids": (ids == 90).long(), "image_grid_thw": torch.tensor([[1, 4, 4]])}
     batch["pixel_values"] = 3 * torch.randn(16, 3 * 4 * 4, generator=torch.Generator().manual_seed(0))
-    wanda.prune(model, [batch], progress=False)
-    reference_walk(expected, [batch])
+    batches = [batch] if first == "image" else [{"input_ids": ids % 80}, batch]
+    model.save_pretrained(tmp_path / "source")
+    with pytest.raises(ValueError, match="changes the hidden states between model.language_model.layers.0 and"):
+        wanda.prune_checkpoint(tmp_path / "source", tmp_path / "target", batches, progress=False)
+    wanda.prune(model, batches, progress=False)
+    reference_walk(expected, batches)
     for name, mask in zeros(expected).items():
         assert (zeros(model)[name] == mask).double().mean() > 0.995, name

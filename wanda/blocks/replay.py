@@ -29,7 +29,7 @@ class Call:
 
 
 class HandsOn(ValueError):
-    """Blocks hand each other more than their hidden states."""
+    """A block's input is not just the hidden states that the block before it returned."""
 
 
 def capture(model, blocks, batches, hidden=None, finished=None):
@@ -50,16 +50,18 @@ def capture(model, blocks, batches, hidden=None, finished=None):
         calls[i][b] is the `Call` of block i for batch b.
 
     Raises:
-        ValueError naming a block that is not called once per batch; `HandsOn` naming one that reads more than hidden
-            states from the block before it.
+        ValueError naming a block that is not called once per batch; `HandsOn` naming one that reads more than the hidden
+            states that the block before it returned, or others.
     """
     hidden, calls = [] if hidden is None else hidden, [[] for _ in blocks]
     finished = finished or {}
     extras = []  # holds what the first block returned beside the hidden states, see `split`
     returned = set()  # the ids of the tensors among them
+    latest = None  # the hidden states that the latest block returned
 
     def recorder(index, original):
         def forward(*args, **kwargs):
+            nonlocal latest
             if index == 0 and len(blocks) > 1 and not extras:
                 extras.append(split(original(*args, **kwargs))[1])
                 returned.update(map(id, tensors(extras[0])))
@@ -69,12 +71,17 @@ def capture(model, blocks, batches, hidden=None, finished=None):
                 raise HandsOn(
                     f"{blocks[index].name} of {type(model).__name__} reads more than the hidden states of the block before it"
                 )
+            if index > 0 and not (states is latest or _same(states, latest)):
+                raise HandsOn(
+                    f"{type(model).__name__} changes the hidden states between {blocks[index - 1].name} and the next block"
+                )
             # Batches of the same shape get equal masks and positions: keep one copy.
             calls[index].append(_share(call, calls[index][-1]) if calls[index] else call)
             if index == 0:
                 hidden.append(states)
             if index == len(blocks) - 1:
                 raise Stop
+            latest = states
             return join(states, extras[0])
 
         return forward
@@ -171,8 +178,7 @@ def tensors(value):
 def _share(new, old):
     """`new`, with each tensor that equals its counterpart in `old` replaced by that object."""
     if isinstance(new, torch.Tensor):
-        same = isinstance(old, torch.Tensor) and new.shape == old.shape and new.dtype == old.dtype
-        return old if same and torch.equal(new, old) else new
+        return old if isinstance(old, torch.Tensor) and _same(new, old) else new
     if isinstance(new, Call):
         return Call(_share(new.args, old.args), _share(new.kwargs, old.kwargs))
     if isinstance(new, dict) and isinstance(old, dict):
@@ -180,3 +186,8 @@ def _share(new, old):
     if type(new) in (tuple, list) and type(old) is type(new) and len(new) == len(old):
         return type(new)(map(_share, new, old))
     return new
+
+
+def _same(one, other):
+    """Whether two tensors agree in shape, dtype and values."""
+    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from accelerate.utils import send_to_device
 
-from .replay import capture, forward, forwards_replaced, join, replay, split
+from .replay import HandsOn, capture, forward, forwards_replaced, join, replay, split
 
 SHORT = 32  # tokens of the window that a model is tried on
 
@@ -23,7 +23,7 @@ class Walk:
 
     Args:
         blocks: list of `Block`. batches: list of dicts of the model's forward arguments.
-        stepwise: whether to run the model up to each block, see `needs_steps`.
+        stepwise: whether to run the model up to each block, see `needs_steps`; set to True where a batch turns out to need it.
     """
 
     def __init__(self, model, blocks, batches, stepwise=False):
@@ -34,14 +34,17 @@ class Walk:
 
     def inputs(self, block):
         """What the next block is called with: (hidden, calls), each a list with an item per batch."""
+        if self.calls is None and not self.stepwise:
+            try:
+                self.hidden, calls = capture(self.model, self.blocks, self.batches)
+                self.calls = deque(calls)
+            except HandsOn:  # in a later batch than the one that `needs_steps` tried, such as the first with an image
+                self.stepwise = True
         if self.stepwise:
             self.hidden, calls = capture(self.model, [block], self.batches, finished=self.finished)
             if self.previous is not None and self.previous.stack == block.stack:  # free its hidden states
                 self.finished[self.previous.module].keywords["hidden"] = None
             return self.hidden, calls[0]
-        if self.calls is None:
-            self.hidden, calls = capture(self.model, self.blocks, self.batches)
-            self.calls = deque(calls)
         return self.hidden, self.calls.popleft()
 
     @contextmanager
@@ -84,8 +87,9 @@ def needs_steps(model, blocks, batch):
     stacks, problem = {block.stack for block in blocks}, None
     for stepwise in (False, True) if len(stacks) == 1 else (True,):
         try:
-            if _close(_one_by_one(Walk(model, blocks, [batch], stepwise)), expected):
-                return stepwise
+            walk = Walk(model, blocks, [batch], stepwise)
+            if _close(_one_by_one(walk), expected):
+                return walk.stepwise
         except torch.cuda.OutOfMemoryError:
             raise
         except Exception as error:  # blocks that need more than their inputs fail in many ways

@@ -119,7 +119,8 @@ def model_class(config, name):
     if type(config) in transformers.MODEL_FOR_MULTIMODAL_LM_MAPPING:
         return transformers.AutoModelForMultimodalLM
     raise ValueError(
-        f"{str(name)!r} holds a model of type {config.model_type!r}, which is not a generative language model"
+        f"{str(name)!r} holds a model of type {config.model_type!r}, which is not a generative language model; open it with "
+        "transformers, and give it to wanda.prune"
     )
 
 
