@@ -303,6 +303,11 @@ CASES = {
     # Loading and saving
     "an empty folder": (loading("empty"), ValueError, "could not load '.*empty': Unrecognized model"),
     "no model file": (loading("text.txt"), ValueError, r"no folder or .gguf file '.*text\.txt'"),
+    "codes without a way to read them": (
+        loading("codes"),
+        ValueError,
+        r"codes' holds 'model\.layers\.0\.mlp\.up_proj\.weight' as int8 \(quantized\?\), .*no quantization_config",
+    ),
     "a .gguf file of garbage": (
         loading("garbage.gguf"),
         ValueError,
@@ -372,7 +377,7 @@ def here(tmp_path_factory):
     """A good model and bad files. Nothing may change them."""
     folder = tmp_path_factory.mktemp("here")
     model, tokenizer = tiny(), word_tokenizer()
-    for name in ("model", "truncated", "incomplete"):
+    for name in ("model", "truncated", "incomplete", "codes"):
         wanda.save(model, tokenizer, folder / name)
     wanda.save(model, None, folder / "mute")
     weights = folder / "truncated" / "model.safetensors"
@@ -380,6 +385,9 @@ def here(tmp_path_factory):
     tensors = load_file(folder / "incomplete" / "model.safetensors")
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, folder / "incomplete" / "model.safetensors", {"format": "pt"})
+    tensors = load_file(folder / "codes" / "model.safetensors")
+    tensors["model.layers.0.mlp.up_proj.weight"] = torch.ones(64, 32, dtype=torch.int8)
+    save_file(tensors, folder / "codes" / "model.safetensors", {"format": "pt"})
     for name in ("empty", "bad config", "unknown"):
         (folder / name).mkdir()
     (folder / "bad config" / "config.json").write_text("{")

@@ -38,13 +38,13 @@ def prune(
     device=None,
     progress=True,
 ):
-    """Prune the linear layers inside a language model's blocks, in place.
+    """Prune the linear layers inside a model's blocks, in place.
 
     Args:
-        model: a transformers causal language model.
-        calibration: LongTensor [samples, length] (see `wanda.calibration_set`), or an iterable of batches: dicts with
-            `input_ids` and `attention_mask`; padding never counts. Magnitude needs none, and uses the first batch to
-            measure the layers' errors.
+        model: a transformers model: a language model, or an encoder, an encoder-decoder, a model of images or sound.
+        calibration: LongTensor [samples, length] (see `wanda.calibration_set`), or an iterable of batches: dicts of
+            what the model's forward takes, such as `input_ids` and `attention_mask`; padding never counts. For a model of
+            images, a tensor of its pixels. Magnitude needs none, and uses the first batch to measure the layers' errors.
         method: "magnitude", "wanda", "sparsegpt", or a function (weight [out, in], input_norm [in]) -> score [out, in]
             whose smallest scores are pruned. It is first tried on one layer of each shape, with random norms.
         sparsity: fraction to remove, in [0, 1); or a dict or function from a layer's name to one. A dict's keys may be
@@ -70,7 +70,7 @@ def prune(
     and data. Each takes a share of the batches, and all get the weights that a single process would.
 
     Raises:
-        ValueError, TypeError: an invalid argument; no weight has changed.
+        ValueError, TypeError: an invalid argument, or a model that cannot be run block by block; no weight has changed.
         RuntimeError naming the layer: NaN or infinite activations, NaN scores, or a Hessian that cannot be factorised.
             Earlier blocks are pruned already: load the model again.
     """

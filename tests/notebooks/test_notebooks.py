@@ -59,6 +59,7 @@ def test_its_committed_outputs_are_what_it_computes(path):
 def compare_outputs(*notebooks):
     """Execute notebooks and compare their outputs with the committed ones."""
     command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-v"]
+    command += ["--nbval-sanitize-with", str(Path(__file__).with_name("nbval.cfg"))]
     search = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": search}
     return subprocess.run([*command, *notebooks], cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -96,7 +96,7 @@ def test_a_damaged_prepared_model_is_prepared_again(tmp_path, monkeypatch, model
     prepared = []
     monkeypatch.setattr(models, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(models, "fetch", lambda name: tmp_path / "file.gguf")
-    monkeypatch.setattr(models, "_load_gguf", lambda path, dtype: (prepared.append(path), (model, None))[1])
+    monkeypatch.setattr(models, "load_gguf", lambda path, dtype: (prepared.append(path), (model, None))[1])
     folder = models.prepare()
     assert models.prepare() == folder
     assert len(prepared) == 1

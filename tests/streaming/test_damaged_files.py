@@ -2,6 +2,7 @@
 
 import shutil
 
+import gguf
 import pytest
 import torch
 from conftest import tiny, word_tokenizer
@@ -112,3 +113,78 @@ def test_a_changed_byte_in_the_config(checkpoint, tmp_path, damage):
 @given(st.text(max_size=40) | st.sampled_from(['{"weight_map": []}', '{"weight_map": {"a": 1}}', "[]", "{}", "null"]))
 def test_an_index_of_anything(checkpoint, tmp_path, text):
     check(checkpoint, tmp_path, lambda content: text.encode(), "model.safetensors.index.json")
+
+
+@pytest.fixture(scope="module")
+def gguf_file(tmp_path_factory):
+    """A .gguf file, its dense tensors, and where its header ends."""
+    path, model = tmp_path_factory.mktemp("gguf") / "model.gguf", tiny(num_hidden_layers=1)
+    config, writer = model.config, gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(["a", "b", "ab", *(f"<{number}>" for number in range(3, config.vocab_size))])
+    writer.add_token_types([1] * config.vocab_size)
+    writer.add_token_merges(["a b"])
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    for name, tensor in model.state_dict().items():
+        writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path, wanda.load(path)[0].state_dict(), gguf.GGUFReader(path).data_offset
+
+
+def check_gguf(gguf_file, tmp_path, damage):
+    """Load a damaged copy: the same tensors, or a message with the file."""
+    original, expected, _ = gguf_file
+    path = tmp_path / "damaged.gguf"
+    path.write_bytes(damage(original.read_bytes()))
+    try:
+        found, message = wanda.load(path)[0].state_dict(), str(path)
+    except ValueError as error:
+        found, message = expected, str(error)
+    assert str(path) in message
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+
+
+@fuzzing
+@given(DAMAGE)
+@pytest.mark.filterwarnings("ignore")
+def test_a_changed_byte_in_the_header_of_a_gguf_file(gguf_file, tmp_path, damage):
+    end = gguf_file[2]
+    check_gguf(gguf_file, tmp_path, lambda content: with_byte(content[:end], *damage) + content[end:])
+
+
+@fuzzing
+@given(st.floats(0, 1, exclude_max=True))
+@pytest.mark.filterwarnings("ignore")
+def test_a_gguf_file_that_is_cut(gguf_file, tmp_path, where):
+    check_gguf(gguf_file, tmp_path, lambda content: content[: int(where * len(content))])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b"blk.0.ffn_up.weight", b"blk.0.ffn_xx.weight", "lacks 1 tensors of LlamaForCausalLM.*up_proj"),
+        (
+            b"llama.block_count\x04\x00\x00\x00\x01",
+            b"llama.block_count\x04\x00\x00\x00\x09",
+            "announces 9 blocks and holds 1",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_gguf_file_without_all_its_tensors_is_refused(gguf_file, tmp_path, old, new, message):
+    path = tmp_path / "damaged.gguf"
+    path.write_bytes(gguf_file[0].read_bytes().replace(old, new))
+    with pytest.raises(ValueError, match=message):
+        wanda.load(path)

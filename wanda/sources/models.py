@@ -13,8 +13,10 @@ from safetensors import safe_open
 
 from ..devices.offload import check_device
 from .download import cache_folder, check_writable, fetch, replacing, sources
+from .gguf_files import check_complete, load_gguf
 
 BUNDLED = "smollm2"
+CODES = (torch.int8, torch.uint8, torch.float8_e4m3fn, torch.float8_e5m2)  # dtypes that only quantised weights have
 MANIFEST = "checksums.json"  # of a prepared model: CRC-32 by file name
 
 
@@ -49,7 +51,7 @@ def load(name=BUNDLED, *, dtype="auto", device=None, revision=None):
     if not is_file:
         return _load_checkpoint(name, source if is_local else name, dtype, device, revision)
     try:
-        model, tokenizer = _load_gguf(source, torch.float32 if dtype == "auto" else dtype)
+        model, tokenizer = load_gguf(source, torch.float32 if dtype == "auto" else dtype)
     except Exception as error:  # a damaged file fails anywhere in the reader, with any type of error
         raise ValueError(f"could not read {str(source)!r}; is it damaged? ({_first_line(error)})") from error
     return (model if device in (None, "auto") else model.to(device)), tokenizer
@@ -65,13 +67,19 @@ def _load_checkpoint(name, source, dtype, device, revision):
     auto = model_class(config, name)
     with naming(repr(name)):
         model, found = auto.from_pretrained(source, **options)
+    folder = _folder_of(source, revision)
+    if folder and not hasattr(
+        config, "quantization_config"
+    ):  # transformers casts codes to floats, without their scales
+        for key, dtype, shape in _stored_tensors(folder):
+            if dtype in CODES and len(shape) in (2, 3):
+                raise ValueError(
+                    f"{name!r} holds {key!r} as {str(dtype).removeprefix('torch.')} (quantized?), but its config.json has no "
+                    "quantization_config to read it by; use an unquantized checkpoint"
+                )
     with naming(f"the tokenizer of {name!r}"):
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-    # transformers only warns of these, and gives the tensors random values.
-    if missing := sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}):
-        raise ValueError(
-            f"{name!r} lacks {len(missing)} tensors of {type(model).__name__}, or holds them in another shape: {missing[0]!r}"
-        )
+    check_complete(model, found, repr(name))
     if unknown := sorted(found["unexpected_keys"]):
         warnings.warn(
             f"{name!r} holds {len(unknown)} tensors that {type(model).__name__} does not use, such as {unknown[0]!r}; "
@@ -138,7 +146,7 @@ def save(model, tokenizer, folder):
     folder = Path(folder).expanduser()
     check_writable(folder)
     model.save_pretrained(folder)
-    if _stored_dtypes(folder) - {tensor.dtype for tensor in model.state_dict().values()}:
+    if {dtype for _, dtype, _ in _stored_tensors(folder)} - {tensor.dtype for tensor in model.state_dict().values()}:
         # The model was dequantised on loading, and transformers wrote its weights as codes again.
         model.save_pretrained(folder, save_original_format=False)
     if (folder / SAFE_WEIGHTS_NAME).is_file():
@@ -158,14 +166,24 @@ def _config(source, revision):
     return AutoConfig.from_pretrained(source, revision=revision)
 
 
-def _stored_dtypes(folder):
-    """The dtypes of a checkpoint's tensors, from the files' headers."""
-    found = set()
-    for path in folder.glob("*.safetensors"):
+def _folder_of(source, revision):
+    """The folder of a checkpoint that transformers has just loaded; None if the Hub's cache does not have it."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if isinstance(source, Path):
+        return source
+    cached = try_to_load_from_cache(source, "config.json", revision=revision)
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
+def _stored_tensors(folder):
+    """Yield (key, dtype, shape) of a checkpoint's tensors, from the files' headers. Scalars are left out."""
+    for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
-            tensors = [file.get_slice(key) for key in file.keys()]  # noqa: SIM118 (not a dict)
-            found |= {tensor[:0].dtype for tensor in tensors if tensor.get_shape()}
-    return found
+            for key in file.keys():  # noqa: SIM118 (not a dict)
+                tensor = file.get_slice(key)
+                if tensor.get_shape():
+                    yield key, tensor[:0].dtype, tuple(tensor.get_shape())
 
 
 def prepare():
@@ -177,26 +195,10 @@ def prepare():
     with FileLock(folder.with_name(folder.name + ".lock")):
         if not _is_whole(folder):  # another process may have built it meanwhile
             with replacing(folder) as partial:
-                save(*_load_gguf(gguf, torch.float32), partial)
+                save(*load_gguf(gguf, torch.float32), partial)
                 checksums = {file.name: _crc32(file) for file in partial.iterdir()}
                 (partial / MANIFEST).write_text(json.dumps(checksums))
     return folder
-
-
-def _load_gguf(path, dtype):
-    """Read a GGUF file as an ordinary dense model."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    # The weights are plain floats now, but the model is still marked as quantized and could not be saved.
-    model.is_quantized = False
-    for attribute in ("hf_quantizer", "quantization_method"):
-        if hasattr(model, attribute):
-            delattr(model, attribute)
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    return model.eval(), tokenizer
 
 
 def _is_whole(folder):
