@@ -7,6 +7,7 @@ import copy
 import importlib.metadata
 import inspect
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -181,7 +182,7 @@ def padded(kind, dense, batches):
     """Whether padding, on the left of a decoder and on the right of others, leaves the masks as they are."""
     if kind in ("images", "sound"):
         return ""
-    ids, more = batches[0]["input_ids"], torch.full((1, 6), 7)
+    ids, more = batches[0]["input_ids"], torch.full((1, 6), SIZES["pad_token_id"])
     parts = [more, ids] if kind == "causal" else [ids, more]
     mask = torch.cat([torch.zeros_like(more) if part is more else torch.ones_like(ids) for part in parts], dim=1)
     longer = batches[0] | {"input_ids": torch.cat(parts, dim=1), "attention_mask": mask}
@@ -258,7 +259,7 @@ def version():
 
 def _cell(error):
     """An error's message up to its first semicolon, short enough for a table."""
-    text = " ".join(str(error).partition(";")[0].replace("|", "").split()).replace(tempfile.gettempdir(), "")
+    text = re.sub(r"'[^']*/source", "'source", " ".join(str(error).partition(";")[0].replace("|", "").split()))
     return text if len(text) <= 160 else text[:157] + "..."
 
 
