@@ -66,6 +66,7 @@ results: $(READY)  ## measure what is missing in results/ (hours from scratch; r
 	$(BIN)python -m benchmarks.quality
 	$(BIN)python -m benchmarks.peers
 	test -f results/memory.json || $(BIN)python -m benchmarks.memory --out results/memory.json
+	test -f results/sentences.json || $(BIN)python -m benchmarks.sentences
 	$(BIN)python -m benchmarks.readme
 
 publish: $(READY)  ## write the repository's address into every file that names it: REPO=owner/name

@@ -294,3 +294,22 @@ def test_images_that_are_added_between_blocks_are_seen(first, tmp_path):
     reference_walk(expected, batches)
     for name, mask in zeros(expected).items():
         assert (zeros(model)[name] == mask).double().mean() > 0.995, name
+
+
+def test_a_state_is_handed_on_by_each_block_for_each_batch():
+    """Zaya's blocks hand on a residual and the router's state; windows of two lengths."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes |= {
+        "vocab_size": VOCABULARY,
+        "intermediate_size": 64,
+        "head_dim": 8,
+        "num_experts": 4,
+        "num_experts_per_tok": 1,
+    }
+    model = seeded(transformers.ZayaForCausalLM, transformers.ZayaConfig(**sizes, pad_token_id=0, use_cache=False))
+    expected = copy.deepcopy(model)
+    batches = [{"input_ids": IDS[:1]}, {"input_ids": IDS[1:, :9]}]
+    wanda.prune(model, batches, progress=False)
+    reference_walk(expected, batches)
+    for name, mask in zeros(expected).items():
+        assert (zeros(model)[name] == mask).double().mean() > 0.995, name
