@@ -140,6 +140,9 @@ def batches_for(kind, model):
         generator = torch.Generator().manual_seed(3)
         return [{model.main_input_name: torch.randn(1, 4000, generator=generator)} for _ in range(4)]
     batches = [{"input_ids": ids[None]} for ids in TOKENS]
+    if kind == "image and text" and model.main_input_name == "pixel_values":
+        pixels = torch.randn(4, 1, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+        batches = [batch | {"pixel_values": picture} for batch, picture in zip(batches, pixels, strict=True)]
     if model.config.is_encoder_decoder:
         batches = [batch | {"decoder_input_ids": ids[None]} for batch, ids in zip(batches, ANSWERS, strict=True)]
     return batches
@@ -275,6 +278,11 @@ def main():
         for line in pool.map(row, *zip(*FAMILIES, strict=True)):
             lines.append(line)
             print(line, flush=True)
+    write(lines)
+
+
+def write(lines):
+    """Write the page. lines: of the table, one for each family."""
     kinds = [line.split(" | ")[2] for line in lines]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
     text = inspect.cleandoc(

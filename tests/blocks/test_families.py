@@ -8,7 +8,7 @@ NEVER_LESS = {
     "causal": "bloom deepseek_v3 gemma2 gpt2 gpt_oss llama mistral mixtral olmoe opt phi3 qwen2 qwen2_moe qwen3 qwen3_moe",
     "encoder": "bert deberta-v2 modernbert roberta",
     "encoder-decoder": "bart t5",
-    "image and text": "gemma4 llava qwen3_vl",
+    "image and text": "blip gemma4 llava qwen3_vl",
     "images": "convnext dinov2 vit",
     "sound": "wav2vec2",
 }

@@ -3,6 +3,7 @@
 No model family is known by name.
 """
 
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -91,8 +92,10 @@ def sparsity(model):
 
 
 def reads_tokens(model):
-    """Whether a model's first input is the ids of tokens, not pixels or samples of sound."""
-    return getattr(model, "main_input_name", "input_ids") == "input_ids"
+    """Whether a model takes the ids of tokens, and not only pixels or samples of sound."""
+    if getattr(model, "main_input_name", "input_ids") == "input_ids":
+        return True
+    return "input_ids" in inspect.signature(model.forward).parameters
 
 
 def token_embedding(model):
@@ -117,11 +120,14 @@ def _find_stacks(model):
 
 
 def _largest_stack(model, part):
-    """Of the outermost lists of modules in a part of a model, the one with the most linear weights.
+    """Of the outermost lists of modules in a part of a model, without towers, the one with the most linear weights.
 
     Returns: list of (name, `nn.ModuleList`): one, or several if it is a list of lists.
     """
+    towers = (f"{name}." for name, module in model.named_modules() if name and not reads_tokens(module))
+    towers = tuple(towers) if reads_tokens(model) else ()
     lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+    lists = {name: module for name, module in lists.items() if not name.startswith(towers)}
     stacks = {
         name: module for name, module in lists.items() if not any(name.startswith(f"{other}.") for other in lists)
     }
