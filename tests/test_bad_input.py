@@ -229,7 +229,7 @@ CASES = {
         "transformers model, got str; wanda.load opens one",
     ),
     "no model": (lambda here: wanda.sparsity(None), TypeError, "got NoneType; wanda.load opens one"),
-    "a single layer": (pruning_a(lambda: nn.Linear(3, 3)), ValueError, "Linear has no embedding of tokens"),
+    "a single layer": (pruning_a(lambda: nn.Linear(3, 3)), ValueError, "Linear has no single embedding of tokens"),
     "no inputs for the decoder": (
         pruning_a(t5),
         ValueError,

@@ -12,7 +12,7 @@ from .masks import GROUPS, check_sparsity, parse_pattern
 from .options import METHODS, UPDATES, make_options, resolve_sparsity
 from .pruning import prune
 from .sources.checkpoints import copy_companions, find_folder
-from .sources.download import check_writable, fetch, usual
+from .sources.download import check_writable, default_assets, fetch
 from .sources.models import BUNDLED, load, prepare, save
 from .sources.text import calibration_set, eval_tokens
 from .streaming.resume import check_target
@@ -246,7 +246,7 @@ def _compare(options):
 
 
 def _fetch(options):
-    for name in options.names or usual():
+    for name in options.names or default_assets():
         print(f"{name}: {fetch(name)}")
         if name == BUNDLED:
             prepare()  # dequantise now, so that the first `load` is fast

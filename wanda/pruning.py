@@ -106,6 +106,7 @@ def prune(
                 with clock("recompute"):
                     if not dense and block is not blocks[-1]:
                         outputs.extend(_renewed(block, hidden, calls, threads))
+            del hidden, calls  # else they would outlive the block
             walk.finish(block, outputs)
     report.seconds = time.perf_counter() - began
     report.warn_of_unreached()
@@ -121,12 +122,14 @@ class Plan:
         options: `Options` with a sparsity for each layer.
         batches: this process's share of the calibration data, a list of dicts for the model's forward; may be empty.
         probe: the first batch of all processes, to try the model on; None without data.
+        decoder: the modules of an encoder-decoder's decoder; of other models, none.
     """
 
     blocks: list
     options: Options
     batches: list
     probe: dict | None
+    decoder: frozenset
 
     @property
     def layers(self):
@@ -134,9 +137,9 @@ class Plan:
         return [layer for block in self.blocks for layer in block.layers]
 
     def masks(self, block):
-        """Which positions of each batch hold tokens, for `collect`: a list of pairs."""
-        if block.stack == self.blocks[0].stack:
-            return [(_mask(batch, "attention_mask"), None) for batch in self.batches]
+        """Which positions of each batch hold tokens, for `collect`: a list of tuples."""
+        if block.module not in self.decoder:
+            return [(_mask(batch, "attention_mask"),) for batch in self.batches]
         return [(_mask(batch, "decoder_attention_mask"), _mask(batch, "attention_mask")) for batch in self.batches]
 
 
@@ -163,7 +166,9 @@ def make_plan(model, blocks, options, calibration, batch_size, device):
         probe = batches[0]
         # If only the layers' errors need data, one batch is enough.
         batches = distributed.share(batches) if options.needs_data else batches[:1]
-    return Plan(blocks, options, batches, probe)
+    has_encoder = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+    decoder = frozenset(model.get_decoder().modules() if has_encoder and model.get_encoder() is not model else ())
+    return Plan(blocks, options, batches, probe, decoder)
 
 
 def check_weights(layers):

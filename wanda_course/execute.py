@@ -20,7 +20,7 @@ import papermill
 import yaml
 from nbclient import NotebookClient
 
-from wanda.sources.download import CHECKOUT, sources, usual
+from wanda.sources.download import CHECKOUT, default_assets, sources
 
 from . import claims, replicates, results
 
@@ -126,7 +126,7 @@ def _measured(seconds):
     units = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     memory = used.ru_maxrss * units / 2**30
-    wheels = {wheel["requirement"]: wheel["bytes"] for wheel in (sources()[name]["wheel"] for name in usual())}
+    wheels = {wheel["requirement"]: wheel["bytes"] for wheel in (sources()[name]["wheel"] for name in default_assets())}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # usable ones
     minutes = (used.ru_utime + used.ru_stime if cores == 1 else seconds) / 60
     return (

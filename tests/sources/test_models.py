@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertForMaskedLM
 
 import wanda
 from wanda.sources import models
@@ -124,3 +124,13 @@ def test_a_truncated_gguf_file_is_named(tmp_path):
     path.write_bytes(fetch("smollm2").read_bytes()[:5_000_000])
     with pytest.raises(ValueError, match=r"could not read '.*cut\.gguf'; is it damaged\?"):
         wanda.load(path)
+
+
+def test_a_model_saved_for_another_task_is_not_opened_as_a_generative_one(tmp_path):
+    """transformers has a BertLMHeadModel, which would open it and answer as an encoder does."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    BertForMaskedLM(BertConfig(vocab_size=100, **sizes)).save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match="holds a BertForMaskedLM, which is not a generative language model; open it with"
+    ):
+        wanda.load(tmp_path)

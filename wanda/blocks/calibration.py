@@ -1,4 +1,4 @@
-"""Calibration data, checked and cut into batches of token ids."""
+"""Calibration data, checked and cut into batches."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -10,21 +10,21 @@ from ..devices.distributed import size
 from .stacks import reads_tokens
 
 TOKENS = 16_384  # per forward pass on a GPU: enough to keep a large one busy, with small activations
-IMAGE = 256  # tokens that an image, or a piece of sound, is taken for
+IMAGE_TOKENS = 256  # assumed for an image or a piece of sound
 
 
 def calibration_batches(model, calibration, batch_size=1, device=None):
     """Check calibration data against a model and cut it into batches.
 
     Args:
-        calibration: LongTensor [samples, length], or an iterable of such tensors or of mappings with `input_ids`
-            [batch, length] and, where there is padding, `attention_mask` (1 = token, 0 = padding). A model of images or
+        calibration: LongTensor [samples, length], or a mapping with `input_ids` [batch, length] and, where there is
+            padding, `attention_mask` (1 = token, 0 = padding), or an iterable of such tensors or mappings. A model of images or
             sound takes its own first input instead, such as `pixel_values`. Other tensors in a mapping, such as
             `decoder_input_ids`, go to the model's forward.
         batch_size: windows per forward pass, for a tensor; "auto": see `windows_per_batch`. Mappings are not divided.
         device: where the blocks will run; None: where the model is.
 
-    Returns: list of dicts for the model's forward, on the device of its embedding. Batches with padding have an
+    Returns: list of dicts for the model's forward, on the device of the model's inputs. Batches with padding have an
         `attention_mask`, and positions that count tokens only.
 
     Raises:
@@ -32,7 +32,9 @@ def calibration_batches(model, calibration, batch_size=1, device=None):
             the model's context, a mask of another shape or without tokens, a key that the model does not take, or one
             that only some batches have.
     """
-    if isinstance(calibration, (str, Mapping)) or not isinstance(calibration, Iterable):
+    if isinstance(calibration, Mapping):
+        calibration = [calibration]
+    if isinstance(calibration, str) or not isinstance(calibration, Iterable):
         raise TypeError(
             "calibration must be a LongTensor [samples, length] or an iterable of batches, "
             f"got {type(calibration).__name__}; wanda.calibration_set(tokenizer) makes one"
@@ -43,7 +45,7 @@ def calibration_batches(model, calibration, batch_size=1, device=None):
     main = "input_ids" if reads_tokens(model) else model.main_input_name
     if isinstance(calibration, torch.Tensor) and calibration.ndim >= 2 and len(calibration):
         if batch_size == "auto":
-            length = calibration.shape[1] if main == "input_ids" else IMAGE
+            length = calibration.shape[1] if main == "input_ids" else IMAGE_TOKENS
             batch_size = windows_per_batch(len(calibration), length, device or next(model.parameters()).device)
         parts = calibration.split(batch_size)
     elif isinstance(calibration, torch.Tensor) and len(calibration):
@@ -58,7 +60,7 @@ def calibration_batches(model, calibration, batch_size=1, device=None):
         for number, keys in enumerate(others, 1):
             if keys != first:
                 raise ValueError(
-                    f"calibration batch {number} holds {', '.join(sorted(keys))}, the first {', '.join(sorted(first))}"
+                    f"calibration batch {number + 1} holds {', '.join(sorted(keys))}, the first {', '.join(sorted(first))}"
                 )
     return batches
 
@@ -76,7 +78,10 @@ def _check_keys(model, takes, part, main):
         raise ValueError(f"a calibration batch needs {main}; it has {', '.join(map(repr, part)) or 'nothing'}")
     for name, value in part.items():
         if not isinstance(value, torch.Tensor):
-            raise TypeError(f"a calibration batch holds {name!r} as {type(value).__name__}; it must be a tensor")
+            raise TypeError(
+                f"a calibration batch holds {name!r} as {type(value).__name__}; it must be a tensor, as tokenizers and "
+                "processors return with return_tensors='pt'"
+            )
         if name not in takes and main in takes:  # a wrapper's forward names no arguments
             raise ValueError(
                 f"a calibration batch holds {name!r}, which {type(model).__name__} does not take; remove it"
@@ -88,14 +93,24 @@ def _other_batch(model, takes, part):
     _check_keys(model, takes, part, model.main_input_name)
     if not part[model.main_input_name].numel():
         raise ValueError(f"a calibration batch holds {model.main_input_name} without values")
-    mask = part.get("attention_mask")
-    if mask is not None and not mask.all():
-        raise ValueError(
-            f"the attention_mask of {model.main_input_name} has padding, which cannot be told in the layers' inputs; "
-            "use calibration data without padding"
-        )
+    for name in {"attention_mask", "pixel_mask"} & part.keys():
+        if not part[name].all():
+            raise ValueError(
+                f"the {name} of {model.main_input_name} has padding, which cannot be identified in the layers' inputs; "
+                "use calibration data without padding"
+            )
     device = next(model.parameters()).device
-    return {name: value.to(device) for name, value in part.items()}
+    batch = {name: value.to(device) for name, value in part.items() if name != "attention_mask"}  # it has no padding
+    return batch | _decoder_mask(takes, part, device)
+
+
+def _decoder_mask(takes, part, device):
+    """The mask of a decoder whose inputs are the labels, shifted: positions whose label is -100 are padding."""
+    labels = part.get("labels")
+    known = "decoder_attention_mask" not in takes or "decoder_attention_mask" in part
+    if known or labels is None or labels.ndim != 2 or bool((labels != -100).all()):
+        return {}
+    return {"decoder_attention_mask": (labels != -100).long().to(device)}
 
 
 def _text_batch(model, takes, part):
@@ -117,6 +132,7 @@ def _text_batch(model, takes, part):
         raise ValueError(f"calibration windows are {ids.shape[1]} tokens long; the model's context is {context}")
     device = "cpu" if embedding.weight.is_meta else embedding.weight.device  # not loaded yet
     batch = {name: value.to(device) for name, value in part.items() if name != "attention_mask"}
+    batch |= _decoder_mask(takes, part, device)
     if mask is None:
         return batch
     if mask.shape != ids.shape:
@@ -125,6 +141,8 @@ def _text_batch(model, takes, part):
         raise ValueError("attention_mask must hold 1 for tokens and 0 for padding")
     if not mask.any():
         raise ValueError("a calibration batch holds only padding: its attention_mask has no 1")
+    if not mask.all() and "decoder_input_ids" in takes and not {"decoder_input_ids", "labels"} & part.keys():
+        raise ValueError("input_ids has padding, and the decoder would read it; add decoder_input_ids, or labels")
     if not mask.all():
         batch["attention_mask"] = mask.to(device)
         follows = bool((mask[:, 1:] <= mask[:, :-1]).all())  # the padding: the model counts right by itself

@@ -25,8 +25,8 @@ def collect(block, hidden, calls, masks, statistic, outputs=None, threads=1):
 
     Args:
         block: a `Block`. hidden, calls: iterables with an item per batch, as `capture` returns them for this block.
-        masks: per batch, which positions hold tokens: a pair of None or a bool tensor [batch, length], for the hidden states
-            and for the states of an encoder that the block reads.
+        masks: per batch, which positions hold tokens: a tuple of None or a bool tensor [batch, length] for the hidden
+            states and, in the decoder of an encoder-decoder, one for the encoder's.
         statistic: `InputNorm` or `Hessian`.
         outputs: list, or object with `append`, for the block's outputs [batch, length, hidden]; None: discard them.
         threads: how many batches to replay at once.
@@ -103,14 +103,14 @@ class _Batch:
         self.readings = []
         self.mask, self.length = masks[0], length
         self.tensor = None  # input of the last layer read
-        self.own, self.encoder = (_Padding(mask, device) for mask in masks)
+        self.own, *self.encoder = (_Padding(mask, device) for mask in masks)  # the encoder's: one or none
         self.arguments = set(map(id, tensors((call.args, call.kwargs))))
 
     def tokens(self, tensor, name):
         """The non-padding rows [tokens, in] of what a layer reads; an argument of the block may come from an encoder."""
         padding = self.own
-        if id(tensor) in self.arguments and (self.encoder.kept is not None or not self.own.fits(tensor)):
-            padding = self.encoder
+        if id(tensor) in self.arguments and (self.encoder or not self.own.fits(tensor)):
+            padding = self.encoder[0] if self.encoder else _Padding(None, tensor.device)
         return padding.tokens(tensor, name)
 
     @cached_property

@@ -4,6 +4,7 @@
 """
 
 import inspect
+import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -56,7 +57,7 @@ def capture(model, blocks, batches, hidden=None, finished=None):
     hidden, calls = [] if hidden is None else hidden, [[] for _ in blocks]
     finished = finished or {}
     extras = []  # holds what the first block returned beside the hidden states, see `split`
-    returned = set()  # the ids of the tensors among them
+    earlier = []  # weak references to the hidden states that the blocks of this batch returned
     latest = None  # the hidden states that the latest block returned
 
     def recorder(index, original):
@@ -64,25 +65,28 @@ def capture(model, blocks, batches, hidden=None, finished=None):
             nonlocal latest
             if index == 0 and len(blocks) > 1 and not extras:
                 extras.append(split(original(*args, **kwargs))[1])
-                returned.update(map(id, tensors(extras[0])))
             states, *args = args or (kwargs.pop("hidden_states"),)
             call = Call(tuple(args), kwargs)
-            if index > 0 and any(id(tensor) in returned for tensor in tensors((call.args, call.kwargs))):
+            known = {id(tensor) for tensor in (*tensors(extras), *(reference() for reference in earlier))}
+            if index > 0 and any(id(tensor) in known for tensor in tensors((call.args, call.kwargs))):
                 raise HandsOn(
                     f"{blocks[index].name} of {type(model).__name__} reads more than the hidden states of the block before it"
                 )
-            if index > 0 and not (states is latest or _same(states, latest)):
+            if index > 0 and not _same(states, latest):
                 raise HandsOn(
                     f"{type(model).__name__} changes the hidden states between {blocks[index - 1].name} and the next block"
                 )
             # Batches of the same shape get equal masks and positions: keep one copy.
-            calls[index].append(_share(call, calls[index][-1]) if calls[index] else call)
+            calls[index].append(share(call, calls[index][-1]) if calls[index] else call)
             if index == 0:
+                earlier.clear()
                 hidden.append(states)
             if index == len(blocks) - 1:
                 raise Stop
             latest = states
-            return join(states, extras[0])
+            handed = states.clone()  # the model may change it in place
+            earlier.append(weakref.ref(handed))
+            return join(handed, extras[0])
 
         return forward
 
@@ -109,7 +113,8 @@ def capture(model, blocks, batches, hidden=None, finished=None):
 def forward(model, batch):
     """Run a model on a batch, a dict of its forward's arguments, without a cache."""
     takes = inspect.signature(model.forward).parameters
-    return model(**batch, **({"use_cache": False} if "use_cache" in takes or "input_ids" in batch else {}))
+    anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()) and "input_ids" in batch
+    return model(**batch, **({"use_cache": False} if "use_cache" in takes or anything else {}))
 
 
 def replay(block, hidden, call):
@@ -175,16 +180,16 @@ def tensors(value):
             yield from tensors(part)
 
 
-def _share(new, old):
+def share(new, old):
     """`new`, with each tensor that equals its counterpart in `old` replaced by that object."""
     if isinstance(new, torch.Tensor):
         return old if isinstance(old, torch.Tensor) and _same(new, old) else new
     if isinstance(new, Call):
-        return Call(_share(new.args, old.args), _share(new.kwargs, old.kwargs))
+        return Call(share(new.args, old.args), share(new.kwargs, old.kwargs))
     if isinstance(new, dict) and isinstance(old, dict):
-        return {key: _share(value, old.get(key)) for key, value in new.items()}
+        return {key: share(value, old.get(key)) for key, value in new.items()}
     if type(new) in (tuple, list) and type(old) is type(new) and len(new) == len(old):
-        return type(new)(map(_share, new, old))
+        return type(new)(map(share, new, old))
     return new
 
 

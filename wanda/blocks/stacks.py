@@ -100,7 +100,12 @@ def reads_tokens(model):
 
 def token_embedding(model):
     """The embedding of the tokens that a model reads, or None."""
-    return model.get_input_embeddings() if reads_tokens(model) and hasattr(model, "get_input_embeddings") else None
+    if not (reads_tokens(model) and hasattr(model, "get_input_embeddings")):
+        return None
+    try:
+        return model.get_input_embeddings()
+    except NotImplementedError:  # CLIP has one in its text model only
+        return None
 
 
 def _find_stacks(model):
@@ -110,11 +115,15 @@ def _find_stacks(model):
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         raise TypeError(f"{type(model).__name__} wraps the model; pass its .module")
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-        return _largest_stack(model, model.get_encoder()) + _largest_stack(model, model.get_decoder())
+        encoder, decoder = (_largest_stack(model, part) for part in (model.get_encoder(), model.get_decoder()))
+        return encoder if encoder[0][1] is decoder[0][1] else encoder + decoder  # the same: an encoder by itself
     if not reads_tokens(model):
         return _largest_stack(model, model)
     if not isinstance(getattr(token_embedding(model), "weight", None), torch.Tensor):
-        raise ValueError(f"{type(model).__name__} has no embedding of tokens, though it is no model of images or sound")
+        raise ValueError(
+            f"{type(model).__name__} has no single embedding of tokens; prune its parts, such as model.text_model and "
+            "model.vision_model, one after the other"
+        )
     # The decoder is the model without its towers of images or sound.
     return _largest_stack(model, model.get_decoder() if hasattr(model, "get_decoder") else model)
 

@@ -3,9 +3,11 @@
 Most blocks hand on their hidden states and nothing else: the arguments of all are recorded at once, and a block's outputs
 are the next one's inputs. Some hand on more (T5's position bias, a shared indexer), or the model changes the states between
 two blocks (an encoder and a decoder, images added to deeper layers). Then the model is run up to each block, while the
-blocks before it return what they returned when they were done: stepwise, at a little more time for each block.
+blocks before it return what they returned when they were done: stepwise, at the cost of running the rest of the model,
+towers of images included, again for each block.
 """
 
+import inspect
 from collections import deque
 from contextlib import contextmanager
 from functools import partial
@@ -13,7 +15,7 @@ from functools import partial
 import torch
 from accelerate.utils import send_to_device
 
-from .replay import HandsOn, capture, forward, forwards_replaced, join, replay, split
+from .replay import HandsOn, capture, forward, forwards_replaced, join, replay, share, split
 
 SHORT = 32  # tokens of the window that a model is tried on
 
@@ -54,7 +56,11 @@ class Walk:
         if not self.stepwise:
             yield
             return
-        handle = block.module.register_forward_hook(lambda module, args, out: self.returned.append(split(out)[1]))
+
+        def note(module, args, output):  # batches often get equal extras: keep one copy
+            self.returned.append(share(split(output)[1], self.returned[-1] if self.returned else None))
+
+        handle = block.module.register_forward_hook(note)
         try:
             yield
         finally:
@@ -67,11 +73,13 @@ class Walk:
             device = next((states.device for states in hidden), None)
             extras = send_to_device(self.returned[-len(self.batches) :], device)
             self.finished[block.module] = partial(_stand_in, hidden=list(hidden), extras=extras)
+            self.returned.clear()
 
 
 def _stand_in(number, states, hidden, extras):
     """What a block that is done returned for batch `number`; where its hidden states are needed no more, any others."""
-    return join(states if hidden is None else hidden[number], extras[number])
+    states = states if hidden is None else hidden[number]
+    return join(states.clone(), extras[number])  # the model may change it in place
 
 
 def needs_steps(model, blocks, batch):
@@ -81,8 +89,11 @@ def needs_steps(model, blocks, batch):
 
     Raises: ValueError if neither way does, so that the model cannot be pruned block by block.
     """
+    ids = batch.get("input_ids")
     if set(batch) == {"input_ids"}:
-        batch = {"input_ids": batch["input_ids"][:1, :SHORT]}
+        batch = {"input_ids": ids[:1, :SHORT]}
+    elif ids is not None and all(value.shape[:2] == ids.shape for value in batch.values()):
+        batch = {name: value[:1] for name, value in batch.items()}  # whole: its padding may be on either side
     expected = _whole_pass(model, blocks, batch)
     stacks, problem = {block.stack for block in blocks}, None
     for stepwise in (False, True) if len(stacks) == 1 else (True,):
@@ -94,6 +105,8 @@ def needs_steps(model, blocks, batch):
             raise
         except Exception as error:  # blocks that need more than their inputs fail in many ways
             problem = error
+    if not _close(_whole_pass(model, blocks, batch), expected):
+        raise ValueError(f"{type(model).__name__} gives another result in every forward pass, so it cannot be pruned")
     raise ValueError(
         f"the blocks of {type(model).__name__}, run one by one, do not give what the whole model gives, so it cannot be "
         f"pruned block by block{f' ({type(problem).__name__}: {problem})' if problem else ''}"
@@ -123,9 +136,13 @@ def _whole_pass(model, blocks, batch):
             raise
         except Exception as error:  # a model that lacks an input fails in many ways
             given = ", ".join(batch)
+            lacks = (
+                "decoder_input_ids" in inspect.signature(model.forward).parameters
+                and not {"decoder_input_ids", "labels"} & batch.keys()
+            )
             raise ValueError(
-                f"{type(model).__name__} fails on the first calibration batch, which holds {given}: "
-                f"{type(error).__name__}: {error}"
+                f"{type(model).__name__} fails on the first calibration batch, which holds {given}"
+                f"{' and lacks decoder_input_ids or labels' * lacks}: {type(error).__name__}: {error}"
             ) from error
     for block, count in counts.items():
         if count != 1:
@@ -133,6 +150,8 @@ def _whole_pass(model, blocks, batch):
                 f"{type(model).__name__} calls {block.name} {count} times in a forward pass of the first batch; only blocks "
                 "that are called once can be pruned"
             )
+    if not isinstance(last[0], torch.Tensor):
+        raise ValueError(f"the blocks of {type(model).__name__} do not return a tensor of hidden states")
     return last[0]
 
 
@@ -147,9 +166,13 @@ def _one_by_one(walk):
 
 
 def _close(found, expected):
-    """Whether hidden states agree, but for what a GPU's order of summation can change."""
+    """Whether the hidden states [..., hidden] of every token agree up to rounding; on a GPU, those of most tokens.
+
+    A GPU may sum in another order each time, and a token on the edge between two experts then takes the other one.
+    """
     if found.shape != expected.shape:
         return False
-    tolerance = 1e-3 if found.dtype == torch.float32 else 0.05
+    tolerance = 1e-4 if found.dtype == torch.float32 else 0.02
     found, expected = (states.float().to(expected.device).nan_to_num(0, 0, 0) for states in (found, expected))
-    return bool((found - expected).norm() <= tolerance * expected.norm())
+    agrees = (found - expected).norm(dim=-1) <= tolerance * expected.norm(dim=-1)
+    return bool(agrees.all() if found.device.type == "cpu" else agrees.float().mean() > 0.9)

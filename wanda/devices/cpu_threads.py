@@ -44,9 +44,9 @@ def threads_for(module, batches):
 
     Args:
         module: a block's module, or a whole model.
-        batches: list of dicts of tensors [batch, ...].
+        batches: list of dicts with `input_ids` [batch, length], or another first input [batch, ...].
     """
-    several_windows = any(len(value) > 1 for batch in batches for value in batch.values())
+    several_windows = any(len(batch.get("input_ids", next(iter(batch.values())))) > 1 for batch in batches)
     not_inherited = torch.is_autocast_enabled("cpu") or torch.is_inference_mode_enabled()
     device = next(module.parameters()).device
     if device.type != "cpu" or is_hooked(module) or several_windows or not_inherited:

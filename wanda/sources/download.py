@@ -29,7 +29,7 @@ def sources():
     return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
-def usual():
+def default_assets():
     """The names of the assets that `wanda fetch` gets: all but those marked as optional."""
     return [name for name, source in sources().items() if not source.get("optional")]
 

@@ -122,14 +122,27 @@ def model_class(config, name):
     """
     import transformers
 
-    if type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
-        return transformers.AutoModelForCausalLM
-    if type(config) in transformers.MODEL_FOR_MULTIMODAL_LM_MAPPING:
-        return transformers.AutoModelForMultimodalLM
-    raise ValueError(
-        f"{str(name)!r} holds a model of type {config.model_type!r}, which is not a generative language model; open it with "
-        "transformers, and give it to wanda.prune"
+    causal, others = transformers.MODEL_FOR_CAUSAL_LM_MAPPING, transformers.MODEL_FOR_MULTIMODAL_LM_MAPPING
+    known = {
+        kind.__name__ for mapping in (causal, others) if type(config) in mapping for kind in _classes(mapping, config)
+    }
+    saved = next(iter(getattr(config, "architectures", None) or ()), "")
+    another = (
+        "For" in saved and not saved.endswith("ForCausalLM") and saved not in known and hasattr(transformers, saved)
     )
+    if known and not another:
+        return transformers.AutoModelForCausalLM if type(config) in causal else transformers.AutoModelForMultimodalLM
+    kind = f"model of type {config.model_type!r}" if not another else saved
+    raise ValueError(
+        f"{str(name)!r} holds a {kind}, which is not a generative language model; open it with transformers, and give it to "
+        "wanda.prune"
+    )
+
+
+def _classes(mapping, config):
+    """The classes that a mapping of transformers has for a configuration."""
+    found = mapping[type(config)]
+    return found if isinstance(found, tuple) else (found,)
 
 
 def save(model, tokenizer, folder):

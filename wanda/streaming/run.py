@@ -15,7 +15,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..blocks.collect import collect
-from ..blocks.replay import capture, replay
+from ..blocks.replay import HandsOn, capture, replay
 from ..devices.cpu_threads import each, threads_for
 from ..devices.offload import check_device
 from ..devices.timing import Clock
@@ -161,7 +161,12 @@ class _Walk:
         self.skeleton.place(self.skeleton.read(names, self.pin), self.device)
         batches = [{name: ids.to(self.device) for name, ids in batch.items()} for batch in self.plan.batches]
         with replacing(self._activations(0)) if store else nullcontext() as file, Appender(file) as inputs:
-            _, calls = capture(self.skeleton.model, self.blocks, batches, inputs)
+            try:
+                _, calls = capture(self.skeleton.model, self.blocks, batches, inputs)
+            except HandsOn as error:
+                raise ValueError(
+                    f"{error}; use wanda.load and wanda.prune if the whole model fits in memory"
+                ) from error
         self.skeleton.clear(names)
         trim()
         return calls
