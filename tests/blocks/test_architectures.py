@@ -39,8 +39,6 @@ ARCHITECTURES = {
 
 @pytest.fixture(params=ARCHITECTURES)
 def architecture(request):
-    if request.param == "falcon" and torch.__version__ < "2.6":
-        pytest.skip("Falcon's attention mask needs torch 2.6")
     config, options = ARCHITECTURES[request.param]
     return tiny(config, **options)
 

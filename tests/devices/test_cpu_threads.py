@@ -104,7 +104,7 @@ def test_layers_share_a_statistic_only_if_they_share_an_input(cores):
     for number, states in enumerate(hidden):
         states[0, 0, 0] = number
     outputs = []
-    inputs = collect(block, hidden, [Call((), {})] * 5, [(None, None)] * 5, InputNorm, outputs, threads=cores)
+    inputs = collect(block, hidden, [Call((), {})] * 5, [(None,)] * 5, InputNorm, outputs, threads=cores)
     rows = torch.cat(hidden)  # [batch, tokens, in]
     assert sorted(inputs) == ["expert", "k", "q", "v"]
     assert inputs["q"] is inputs["k"]
@@ -138,7 +138,7 @@ def test_layers_share_a_statistic_only_while_they_read_the_same(case):
     hidden = [torch.randn(1, 4, 5, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
     for number, states in enumerate(hidden):
         states[0, 0, 0] = number
-    inputs = collect(block, hidden, [Call((), {})] * 3, [(None, None)] * 3, InputNorm)
+    inputs = collect(block, hidden, [Call((), {})] * 3, [(None,)] * 3, InputNorm)
     rows = torch.cat(hidden)  # [batch, tokens, in]
     expected = {"key": torch.cat([rows, rows + 1]), "value": rows}
     if case == "value reads less":
@@ -155,9 +155,9 @@ def test_batches_are_added_up_in_order(model, calibration, cores, statistic):
     blocks = find_blocks(model)
     with torch.no_grad():
         hidden, calls = capture(model, blocks, batches)
-        several = collect(blocks[0], hidden, calls[0], [(None, None)] * len(batches), statistic, threads=cores)
+        several = collect(blocks[0], hidden, calls[0], [(None,)] * len(batches), statistic, threads=cores)
         with on_cores(1):
-            one = collect(blocks[0], hidden, calls[0], [(None, None)] * len(batches), statistic)
+            one = collect(blocks[0], hidden, calls[0], [(None,)] * len(batches), statistic)
     assert all(torch.equal(several[name].statistic.sums, one[name].statistic.sums) for name in one)
 
 

@@ -75,7 +75,7 @@ def test_the_norms_of_notebook_04_are_the_modules(walking, model, calibration):
     with torch.no_grad():
         _, calls = capture(model, blocks, [{"input_ids": window[None]} for window in calibration])
         norms = walking["norms_of"](model.model.layers[0], hidden, arguments)
-        seen = collect(blocks[0], hidden, calls[0], [None] * len(hidden), InputNorm)
+        seen = collect(blocks[0], hidden, calls[0], [(None,)] * len(hidden), InputNorm)
     assert {f"{blocks[0].name}.{name}" for name in norms} == set(seen)
     for name, norm in norms.items():
         assert torch.equal(norm, seen[f"{blocks[0].name}.{name}"].statistic.norm()), name

@@ -396,6 +396,5 @@ def test_wrong_committed_outputs_are_found(tmp_path):
         nbformat.write(new_notebook(cells=[cell], metadata=kernel), tmp_path / f"{name}.ipynb")
     run = compare_outputs(tmp_path / "right.ipynb", tmp_path / "wrong.ipynb")
     assert run.returncode == 1
-    assert re.search(r"right\S*::Cell 0 PASSED", run.stdout)
-    assert re.search(r"wrong\S*::Cell 0 FAILED", run.stdout)
+    assert re.search(r"::Cell 0 PASSED.*::Cell 0 FAILED", run.stdout, re.DOTALL)  # older releases leave the file out
     assert "1 failed, 1 passed" in run.stdout
