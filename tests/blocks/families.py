@@ -171,7 +171,8 @@ def outcome(kind, model, batches):
     found, wanted = zeros(model), zeros(expected)
     worst = min(float((found[layer] == wanted[layer]).double().mean()) for layer in found.keys() - (unreached & read))
     detail = f"{len(report.layers)} layers, {report.model_sparsity:.0%} of the model"
-    if worst <= 0.999:
+    # The reference prunes some layers otherwise, and what follows reads their outputs.
+    if worst <= (0.99 if unreached & read else 0.999):
         return f"WRONG: {worst:.3f}", detail
     if unreached & read:  # weights that a block uses without calling their layer, such as Mamba's dt_proj
         names = ", ".join(sorted({layer.rpartition(".")[2] for layer in unreached & read}))
@@ -196,7 +197,7 @@ def padded(kind, dense, batches):
     except (ValueError, RuntimeError) as error:
         return f"refused: {_cell(error)}"
     plain, other = map(zeros, models)
-    if min(float((plain[layer] == other[layer]).double().mean()) for layer in plain) > 0.999:
+    if min(float((plain[layer] == other[layer]).double().mean()) for layer in plain) > 0.99:
         return "same masks"
     with torch.no_grad():
         plain, other = (dense(**batch).logits.double() for batch in (batches[0], longer))

@@ -133,8 +133,10 @@ def _largest_stack(model, part):
 
     Returns: list of (name, `nn.ModuleList`): one, or several if it is a list of lists.
     """
-    towers = (f"{name}." for name, module in model.named_modules() if name and not reads_tokens(module))
-    towers = tuple(towers) if reads_tokens(model) else ()
+    towers = ()
+    if reads_tokens(model):
+        others = {name: module for name, module in model.named_modules() if name and not reads_tokens(module)}
+        towers = tuple(f"{name}." for name, module in others.items() if part not in module.modules())
     lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
     lists = {name: module for name, module in lists.items() if not name.startswith(towers)}
     stacks = {
