@@ -1,4 +1,4 @@
-"""Measure what pruning costs an encoder of sentences, into results/sentences.json (3 minutes).
+"""Measure what pruning costs an encoder of sentences, into results/sentences.json.
 
     python -m benchmarks.sentences
 
@@ -85,21 +85,24 @@ def measure(model, tokenizer, ratings, stories, background):
         ratings: people's, [pairs]. stories: the texts that were rated. background: texts to calibrate on.
     """
     parts = batches(tokenizer, stories)
-    dense = cosines(model, parts)
-    about = {"run": "dense", **provenance(stories=ids(parts)), "fingerprint": fingerprint.of("dense")}
+    draws = [batches(tokenizer, background[draw * STORIES : (draw + 1) * STORIES]) for draw in range(DRAWS)]
+    dense, data = cosines(model, parts), {"stories": ids(parts)}
+    used = data | {"calibration": torch.cat([ids(draw) for draw in draws])}
+    about = {"run": "dense", **provenance(**data), "fingerprint": fingerprint.of("dense")}
     rows = [about | {"zeros": 0.0, "of_model": 0.0, "people": [correlation(dense, ratings)], "dense": [1.0]}]
     for amount, options in AMOUNTS.items():
         for method in METHODS:
             row = {"run": f"{method} {amount}", "people": [], "dense": []}
-            for draw in range(DRAWS if method != "magnitude" else 1):
-                calibration = batches(tokenizer, background[draw * STORIES : (draw + 1) * STORIES])
+            for calibration in draws if method != "magnitude" else [None]:
                 with restoring(model):
                     report = wanda.prune(model, calibration, method=method, progress=False, **options)
                     found = cosines(model, parts)
                 row["people"].append(correlation(found, ratings))
                 row["dense"].append(correlation(found, dense))
             row |= {"zeros": report.sparsity, "of_model": report.model_sparsity}
-            rows.append(row | provenance(stories=ids(parts)) | {"fingerprint": fingerprint.of(method)})
+            rows.append(
+                row | provenance(**(data if method == "magnitude" else used)) | {"fingerprint": fingerprint.of(method)}
+            )
             print(describe(rows[-1]), flush=True)
     return rows
 

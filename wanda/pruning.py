@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from .blocks.calibration import calibration_batches
 from .blocks.collect import collect, read_together
 from .blocks.replay import evaluating, replay
-from .blocks.stacks import find_blocks
+from .blocks.stacks import find_blocks, has_encoder
 from .blocks.walk import Walk, needs_steps
 from .devices import distributed
 from .devices.cpu_threads import each, threads_for
@@ -92,7 +92,7 @@ def prune(
             with clock("capture"):
                 hidden, calls = walk.inputs(block)
             dense = propagate == "dense"
-            with visiting(block.module, device) as home, walk.listening(block):
+            with visiting(block.module, device) as home, walk.recording_extras(block):
                 outputs, threads = StatesOn(home), 1 if walk.stepwise else threads_for(block.module, plan.batches)
                 with clock("statistics"):
                     kept = outputs if dense else None
@@ -166,8 +166,7 @@ def make_plan(model, blocks, options, calibration, batch_size, device):
         probe = batches[0]
         # If only the layers' errors need data, one batch is enough.
         batches = distributed.share(batches) if options.needs_data else batches[:1]
-    has_encoder = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
-    decoder = frozenset(model.get_decoder().modules() if has_encoder and model.get_encoder() is not model else ())
+    decoder = frozenset(model.get_decoder().modules() if has_encoder(model) else ())
     return Plan(blocks, options, batches, probe, decoder)
 
 

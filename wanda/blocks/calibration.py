@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ..devices.distributed import size
-from .stacks import reads_tokens
+from .stacks import has_encoder, reads_tokens
 
 TOKENS = 16_384  # per forward pass on a GPU: enough to keep a large one busy, with small activations
 IMAGE_TOKENS = 256  # assumed for an image or a piece of sound
@@ -42,20 +42,20 @@ def calibration_batches(model, calibration, batch_size=1, device=None):
     if batch_size != "auto" and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
         raise ValueError(f"batch_size must be 'auto' or a whole number of at least 1, got {batch_size!r}")
     parts = calibration
-    main = "input_ids" if reads_tokens(model) else model.main_input_name
+    input_name = "input_ids" if reads_tokens(model) else model.main_input_name
     if isinstance(calibration, torch.Tensor) and calibration.ndim >= 2 and len(calibration):
         if batch_size == "auto":
-            length = calibration.shape[1] if main == "input_ids" else IMAGE_TOKENS
+            length = calibration.shape[1] if input_name == "input_ids" else IMAGE_TOKENS
             batch_size = windows_per_batch(len(calibration), length, device or next(model.parameters()).device)
         parts = calibration.split(batch_size)
     elif isinstance(calibration, torch.Tensor) and len(calibration):
         parts = [calibration]  # invalid; the error names its shape
     takes = inspect.signature(model.forward).parameters
-    read = _text_batch if main == "input_ids" else _other_batch
-    batches = [read(model, takes, part if isinstance(part, Mapping) else {main: part}) for part in parts]
+    read = _text_batch if input_name == "input_ids" else _other_batch
+    batches = [read(model, takes, part if isinstance(part, Mapping) else {input_name: part}) for part in parts]
     if not batches:
         raise ValueError("calibration is empty; it needs at least one window of tokens")
-    if getattr(model.config, "is_encoder_decoder", False):
+    if has_encoder(model):
         first, *others = ({*batch} - {"attention_mask", "decoder_attention_mask"} for batch in batches)
         for number, keys in enumerate(others, 1):
             if keys != first:
@@ -73,16 +73,16 @@ def windows_per_batch(samples, length, device):
     return max(1, min(TOKENS // max(length, 1), samples // size()))
 
 
-def _check_keys(model, takes, part, main):
-    if main not in part:
-        raise ValueError(f"a calibration batch needs {main}; it has {', '.join(map(repr, part)) or 'nothing'}")
+def _check_keys(model, takes, part, input_name):
+    if input_name not in part:
+        raise ValueError(f"a calibration batch needs {input_name}; it has {', '.join(map(repr, part)) or 'nothing'}")
     for name, value in part.items():
         if not isinstance(value, torch.Tensor):
             raise TypeError(
                 f"a calibration batch holds {name!r} as {type(value).__name__}; it must be a tensor, as tokenizers and "
                 "processors return with return_tensors='pt'"
             )
-        if name not in takes and main in takes:  # a wrapper's forward names no arguments
+        if name not in takes and input_name in takes:  # a wrapper's forward names no arguments
             raise ValueError(
                 f"a calibration batch holds {name!r}, which {type(model).__name__} does not take; remove it"
             )
@@ -102,6 +102,11 @@ def _other_batch(model, takes, part):
     device = next(model.parameters()).device
     batch = {name: value.to(device) for name, value in part.items() if name != "attention_mask"}  # it has no padding
     return batch | _decoder_mask(takes, part, device)
+
+
+def lacks_decoder_inputs(takes, batch):
+    """Whether a batch leaves a decoder's inputs to the model. takes: the parameters of the model's forward."""
+    return "decoder_input_ids" in takes and not {"decoder_input_ids", "labels"} & batch.keys()
 
 
 def _decoder_mask(takes, part, device):
@@ -141,12 +146,12 @@ def _text_batch(model, takes, part):
         raise ValueError("attention_mask must hold 1 for tokens and 0 for padding")
     if not mask.any():
         raise ValueError("a calibration batch holds only padding: its attention_mask has no 1")
-    if not mask.all() and "decoder_input_ids" in takes and not {"decoder_input_ids", "labels"} & part.keys():
+    if not mask.all() and lacks_decoder_inputs(takes, part):
         raise ValueError("input_ids has padding, and the decoder would read it; add decoder_input_ids, or labels")
     if not mask.all():
         batch["attention_mask"] = mask.to(device)
-        follows = bool((mask[:, 1:] <= mask[:, :-1]).all())  # the padding: the model counts right by itself
-        if "position_ids" in takes and "position_ids" not in part and not follows and not _skips_padding(model):
+        at_the_end = bool((mask[:, 1:] <= mask[:, :-1]).all())  # then the model counts right by itself
+        if "position_ids" in takes and "position_ids" not in part and not at_the_end and not _skips_padding(model):
             batch["position_ids"] = (mask.long().cumsum(dim=1) - 1).clamp(min=0).to(device)
     return batch
 

@@ -29,7 +29,7 @@ class Call:
         return Call(send_to_device(self.args, device), send_to_device(self.kwargs, device))
 
 
-class HandsOn(ValueError):
+class NeedsSteps(ValueError):
     """A block's input is not just the hidden states that the block before it returned."""
 
 
@@ -51,7 +51,7 @@ def capture(model, blocks, batches, hidden=None, finished=None):
         calls[i][b] is the `Call` of block i for batch b.
 
     Raises:
-        ValueError naming a block that is not called once per batch; `HandsOn` naming one that reads more than the hidden
+        ValueError naming a block that is not called once per batch; `NeedsSteps` naming one that reads more than the hidden
             states that the block before it returned, or others.
     """
     hidden, calls = [] if hidden is None else hidden, [[] for _ in blocks]
@@ -69,11 +69,11 @@ def capture(model, blocks, batches, hidden=None, finished=None):
             call = Call(tuple(args), kwargs)
             known = {id(tensor) for tensor in (*tensors(extras), *(reference() for reference in earlier))}
             if index > 0 and any(id(tensor) in known for tensor in tensors((call.args, call.kwargs))):
-                raise HandsOn(
+                raise NeedsSteps(
                     f"{blocks[index].name} of {type(model).__name__} reads more than the hidden states of the block before it"
                 )
             if index > 0 and not _same(states, latest):
-                raise HandsOn(
+                raise NeedsSteps(
                     f"{type(model).__name__} changes the hidden states between {blocks[index - 1].name} and the next block"
                 )
             # Batches of the same shape get equal masks and positions: keep one copy.

