@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 os.environ["WANDA_STRICT"] = "1"  # here and in notebook kernels: a claim outside its band is an error
+os.environ["WANDA_STATIC"] = "1"  # no sliders in the notebooks that tests execute
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported
     os.environ["OMP_NUM_THREADS"] = "1"  # one core for each worker and its notebook kernels
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # tests that set a thread count do not spin on other workers' cores

@@ -22,7 +22,7 @@ from nbclient import NotebookClient
 
 from wanda.sources.download import CHECKOUT, default_assets, sources
 
-from . import claims, replicates, results
+from . import claims, controls, replicates, results
 
 NOTEBOOKS = (CHECKOUT or Path()) / "notebooks"
 
@@ -90,7 +90,7 @@ def executed(notebook, strict, environment=None):
         lines = Path(folder) / "claims.jsonl"
         lines.touch()
         began = time.perf_counter()
-        own = {results.STRICT: str(int(strict)), claims.RECORD: str(lines)}
+        own = {results.STRICT: str(int(strict)), claims.RECORD: str(lines), controls.STATIC: "1"}
         client.execute(env=os.environ | (environment or {}) | own)
         seconds = time.perf_counter() - began
         return content, seconds, [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
@@ -106,6 +106,8 @@ def execute_in_place(notebook, strict=True):
     replicates.keep(notebook, lines)
     for cell in content.cells:
         cell.metadata.pop("execution", None)  # execution times differ with every run
+        if cell.cell_type == "code":
+            _fold(cell)
     content.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -114,6 +116,18 @@ def execute_in_place(notebook, strict=True):
         first, line = content.cells[0], f"<!-- measured -->\n{_measured(seconds)}"
         first.source = re.sub(r"<!-- measured -->.*(\nMeasured .*)?", line, first.source)
     nbformat.write(content, notebook)
+
+
+def _fold(cell):
+    """Hide the code of a cell that plots or compares claims: in JupyterLab, in Colab and, by the tag, on the site."""
+    tags = [tag for tag in cell.metadata.get("tags", []) if tag != "hide-input"]
+    cell.metadata.pop("jupyter", None)
+    cell.metadata.pop("cellView", None)
+    if "claims" in tags or "plots.show(" in cell.source:
+        tags.append("hide-input")
+        cell.metadata.update(jupyter={"source_hidden": True}, cellView="form")
+    if tags:
+        cell.metadata["tags"] = tags
 
 
 def _measured(seconds):

@@ -1,18 +1,23 @@
 """One style for every figure: colours that colour-blind readers can distinguish, axes with units, alt text."""
 
+import base64
+import html
 import io
+import math
 from pathlib import Path
 
 import matplotlib
 import matplotlib.ticker
 import PIL.Image
-from IPython.display import Image, display
+from IPython.display import HTML, display
 from matplotlib import pyplot
 
 # Okabe and Ito's palette, distinguishable with any kind of colour blindness. A method has one colour in all notebooks.
+# It is used for nothing else: ACCENT, OTHER and MUTED are for what is not a method.
 COLORS = {"dense": "#000000", "magnitude": "#D55E00", "wanda": "#0072B2", "sparsegpt": "#009E73"}
-ACCENT, OTHER, MUTED = "#CC79A7", "#E69F00", "#8C8C8C"
+ACCENT, OTHER, MUTED = "#CC79A7", "#6A3D9A", "#8C8C8C"
 LABELS = {"dense": "dense", "magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT"}
+LABEL_SIZE = 9  # points
 SEQUENTIAL = "cividis"  # for heat maps
 
 STYLE = {
@@ -22,7 +27,7 @@ STYLE = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "axes.prop_cycle": matplotlib.cycler(color=[*COLORS.values(), ACCENT, OTHER]),
+    "axes.prop_cycle": matplotlib.cycler(color=[ACCENT, OTHER, MUTED, *COLORS.values()]),
     "grid.color": "#E5E5E5",
     "font.size": 10,
     "axes.titlesize": 11,
@@ -59,7 +64,9 @@ def show(drawing, alt, file=None):
     PIL.Image.open(full).convert("RGB").quantize(256, **options).save(buffer, "png", optimize=True)
     if file is not None:
         Path(file).write_bytes(buffer.getvalue())
-    display(Image(buffer.getvalue(), alt=alt))
+    # As HTML: JupyterLab drops the alt text of an image output.
+    picture = base64.b64encode(buffer.getvalue()).decode()
+    display(HTML(f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{picture}" style="max-width: 100%">'))
 
 
 def three_digits(perplexity):
@@ -69,8 +76,8 @@ def three_digits(perplexity):
     return f"{float(f'{perplexity:.3g}'):,.0f}"
 
 
-def perplexity_bars(axes, rows, dense):
-    """Draw bars of perplexity on a log scale, one per method, grouped by sparsity or pattern.
+def perplexity_dots(axes, rows, dense):
+    """Draw perplexities as dots on a log scale, one per method, grouped by sparsity or pattern, with their values.
 
     Args:
         rows: dicts with method, amount (the group's label) and perplexity.
@@ -78,21 +85,49 @@ def perplexity_bars(axes, rows, dense):
     """
     amounts = list(dict.fromkeys(row["amount"] for row in rows))
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    width = 0.8 / len(methods)
+    step = 0.7 / len(methods)
     for index, method in enumerate(methods):
-        values = [
-            next(row["perplexity"] for row in rows if (row["method"], row["amount"]) == (method, a)) for a in amounts
-        ]
-        places = [group + (index - (len(methods) - 1) / 2) * width for group in range(len(amounts))]
-        bars = axes.bar(places, values, width * 0.92, color=COLORS[method], label=LABELS[method])
-        axes.bar_label(bars, labels=[three_digits(value) for value in values], fontsize=9)
+        places = [amounts.index(row["amount"]) for row in rows if row["method"] == method]
+        places = [place + (index - (len(methods) - 1) / 2) * step for place in places]
+        values = [row["perplexity"] for row in rows if row["method"] == method]
+        axes.plot(places, values, "o", color=COLORS[method], markersize=8, label=LABELS[method])
+        for place, value in zip(places, values, strict=True):
+            above = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
+            axes.annotate(three_digits(value), (place, value), color=COLORS[method], fontsize=9, **above)
     axes.axhline(dense, color=COLORS["dense"], linestyle="--", linewidth=1.2, label=f"dense ({dense:.1f})")
-    axes.set_yscale("log")
+    plain_log(axes)
     axes.set_xticks(range(len(amounts)), amounts)
+    axes.set_xlim(-0.5, len(amounts) - 0.5)
     axes.set_ylabel("perplexity (log scale; lower is better)")
     axes.grid(axis="x", visible=False)
     axes.margins(y=0.15)
     axes.legend(ncols=len(methods) + 1, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+
+
+def label_lines(axes, shift=4):
+    """Write each line's label at its right end, in its colour, instead of a legend; labels are kept apart.
+
+    Args:
+        axes: with lines that have labels. shift: points between a line's end and its label.
+    """
+    lines = [line for line in axes.get_lines() if not line.get_label().startswith("_")]
+    axes.figure.canvas.draw()  # the transforms below need the final limits
+    ends = sorted((axes.transData.transform(line.get_xydata()[-1])[1], index) for index, line in enumerate(lines))
+    lowest = -math.inf
+    for height, index in ends:
+        line = lines[index]
+        lowest = max(height, lowest + 1.15 * LABEL_SIZE * axes.figure.dpi / 72)
+        offset = (shift, (lowest - height) * 72 / axes.figure.dpi)  # in points
+        axes.annotate(
+            line.get_label(),
+            line.get_xydata()[-1],
+            xytext=offset,
+            textcoords="offset points",
+            color=line.get_color(),
+            fontsize=LABEL_SIZE,
+            va="center",
+            annotation_clip=False,
+        )
 
 
 def plain_log(axes, steps=(1, 2, 5)):

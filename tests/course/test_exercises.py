@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 import re
+import sys
 
 import pytest
 import torch
@@ -73,8 +74,11 @@ def say(capsys, monkeypatch):
     monkeypatch.setattr(checker, "_run", remembering_run)
 
     def verdict(function, key=TOY.key):
-        assert checker.check(key, lambda *arguments: function(*arguments)) is None  # a learner's own, not a known one
-        return " ".join(capsys.readouterr().out.split())
+        found = checker.check(key, lambda *arguments: function(*arguments))  # a learner's own, not a known one
+        said = capsys.readouterr().out
+        assert said == f"{found.text}\n"
+        assert bool(found) == said.startswith("✔") == (found.passed == found.cases)
+        return " ".join(said.split())
 
     return verdict
 
@@ -84,9 +88,17 @@ def say(capsys, monkeypatch):
 
 @pytest.mark.parametrize("notebook", ["01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11"])
 def test_each_notebook_has_three_exercises_numbered_in_order(notebook):
-    found = [exercise.key for exercise in EVERY if exercise.key.startswith(f"{notebook}.")]
-    assert found == [f"{notebook}.{number}" for number in range(1, len(found) + 1)]
-    assert len(found) >= 3
+    own = [exercise for exercise in EVERY if exercise.key.startswith(f"{notebook}.")]
+    for prefix, pieces, least in (("", False, 3), ("b", True, 1)):
+        found = [exercise.key for exercise in own if exercise.is_piece == pieces]
+        assert found == [f"{notebook}.{prefix}{number}" for number in range(1, len(found) + 1)]
+        assert len(found) >= least
+
+
+@pytest.mark.parametrize("exercise", EVERY, ids=keys)
+def test_its_effort_is_stated(exercise):
+    assert {exercise.difficulty, exercise.importance} <= {1, 2, 3}
+    assert 1 <= exercise.minutes <= 40
 
 
 def test_every_exercise_of_a_file_is_found_under_a_key_of_its_own():
@@ -104,8 +116,13 @@ def test_an_untouched_stub_is_not_attempted(exercise, say):
     def stub(*arguments):
         raise NotImplementedError
 
-    for untouched in (stub, lambda *arguments: None, lambda *arguments: ...):
-        assert say(untouched, exercise.key) == f"{exercise.key} not attempted yet"
+    assert say(stub, exercise.key) == f"{exercise.key} not attempted yet"
+
+
+@pytest.mark.parametrize("exercise", EVERY, ids=keys)
+def test_an_answer_without_a_return_is_told_so(exercise, say):
+    for without in (lambda *arguments: None, lambda *arguments: ...):
+        assert "Is a `return` missing?" in say(without, exercise.key)
 
 
 @pytest.mark.parametrize("exercise", EVERY, ids=keys)
@@ -181,7 +198,8 @@ def test_an_exception_names_the_case_and_the_error(say):
         return numbers * factor
 
     said = say(fails_on_the_second)
-    assert said.startswith("✘ 99.1: on case 2 of 3 your function raises KeyError: 'nothing here'")
+    where = '(in `raise KeyError("nothing here")`)'
+    assert said.startswith(f"✘ 99.1: on case 2 of 3 your function raises KeyError: 'nothing here' {where}")
     assert "numbers = [-1. , 0.5] factor = 3.0" in said
 
 
@@ -192,6 +210,16 @@ def test_a_stub_that_raises_only_later_is_an_exception_not_a_stub(say):
         return numbers * factor
 
     assert "on case 2 of 3 your function raises NotImplementedError" in say(unfinished)
+
+
+def test_leaving_the_program_is_an_answer_like_any_other(say):
+    assert "raises SystemExit: 3" in say(lambda numbers, factor: sys.exit(3))
+
+
+def test_a_mistake_that_shows_only_on_the_first_failing_case_is_suggested(say):
+    said = say(lambda numbers, factor: numbers + factor if factor == 3 else numbers * factor)
+    assert said.startswith("✘ 99.1: on case 2 of 3 your function returns")
+    assert said.endswith("On that case it does what this mistake would: you added")
 
 
 def test_an_exception_that_a_misconception_raises_too_gets_its_diagnosis(say):
@@ -241,7 +269,7 @@ def test_numbers_are_right_as_floats_or_tensors_and_tuples_are_compared_by_item(
     assert "returns a list or tuple of 3; a list or tuple of 2 is wanted" in say(lambda n: (n, n, n), "99.2")
 
 
-def test_an_unknown_key_and_a_result_instead_of_a_function_are_errors():
+def test_an_unknown_key_is_an_error():
     for ask in (
         lambda: checker.check("77.1", double),
         lambda: checker.hint("77.1"),
@@ -249,8 +277,19 @@ def test_an_unknown_key_and_a_result_instead_of_a_function_are_errors():
     ):
         with pytest.raises(ValueError, match=r"there is no exercise .*03\.1"):
             ask()
-    with pytest.raises(TypeError, match="without brackets"):
-        checker.check("03.1", torch.ones(3))
+
+
+def test_a_result_instead_of_a_function_is_told_so(capsys):
+    assert not checker.check("03.1", torch.ones(3))
+    assert "without brackets: exercises.check('03.1', my_function)" in capsys.readouterr().out
+
+
+def test_a_piece_is_used_if_it_is_right_and_replaced_by_the_reference_if_not(say, capsys):
+    assert checker.build("99.1", double) is double
+    for other in (by_three_ones, lambda numbers, factor: numbers):
+        capsys.readouterr()
+        assert checker.build("99.1", other) is double
+        assert "The cells below use the reference" in capsys.readouterr().out
 
 
 def test_hints_come_one_after_the_other(say, capsys):

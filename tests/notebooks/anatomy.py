@@ -4,12 +4,14 @@ The checks work on notebooks as nbformat reads them. `test_notebooks.py` runs th
 to show that each check can fail.
 """
 
+import ast
 import re
 import statistics
 from pathlib import Path
 
 MAX_BYTES = 1_000_000
 MAX_LINES = 30
+MAX_WIDTH = 88  # characters of a line of code
 MAX_MEDIAN_LINES = 8
 MAX_BOOTSTRAP_LINES = 7
 MIN_ALT = 30  # characters
@@ -40,6 +42,23 @@ def lines(source):
 def outputs(notebook):
     """Pairs of a cell's number and one of its outputs."""
     return [(number, output) for number, cell in _numbered(notebook) for output in cell.outputs]
+
+
+def pictures(output):
+    """The alt texts of the pictures that an output shows: a list. A picture without one counts as an empty text."""
+    data = output.get("data", {})
+    shown = re.findall(r"<img\b[^>]*>", data.get("text/html", ""))
+    alts = [re.search(r'\balt="([^"]*)"', tag) for tag in shown]
+    return [alt[1] if alt else "" for alt in alts] + [""] * any(kind.startswith("image/") for kind in data)
+
+
+def is_folded(cell):
+    """Whether a reader sees a cell's output but not its code, in JupyterLab, in Colab and on the site."""
+    return (
+        cell.metadata.get("jupyter", {}).get("source_hidden", False)
+        and cell.metadata.get("cellView") == "form"
+        and "hide-input" in cell.metadata.get("tags", [])
+    )
 
 
 def bootstrap(notebook):
@@ -91,11 +110,9 @@ def no_errors(notebook):
 def alt_text(notebook):
     """Every image has alt text that says what it shows."""
     for number, output in outputs(notebook):
-        for kind in output.get("data", {}):
-            if kind.startswith("image/"):
-                alt = output.get("metadata", {}).get(kind, {}).get("alt", "")
-                if len(alt.strip()) < MIN_ALT:
-                    yield f"cell {number} shows an image with {alt!r} for alt text"
+        for alt in pictures(output):
+            if len(alt.strip()) < MIN_ALT:
+                yield f"cell {number} shows an image with {alt!r} for alt text"
     for alt, address in re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", markdown(notebook)):
         if not alt.strip():
             yield f"the image {address} in the text has no alt text"
@@ -107,7 +124,7 @@ def figures_explained(notebook):
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "markdown" and "**What you should see" in cell.source:
             waiting = None
-        elif any(kind.startswith("image/") for output in cell.get("outputs", []) for kind in output.get("data", {})):
+        elif any(pictures(output) for output in cell.get("outputs", [])):
             if waiting is not None:
                 yield f"nothing says what to see in the figure of cell {waiting}"
             waiting = number
@@ -116,9 +133,21 @@ def figures_explained(notebook):
 
 
 def predictions(notebook):
-    """The reader is asked to predict before seeing the answer."""
+    """The reader is asked to predict before seeing the answer, can record it, and sees it beside the result."""
     if "**Predict" not in markdown(notebook):
         yield "the reader is never asked to predict"
+    code = "\n".join(cell.source for cell in code_cells(notebook))
+    asked = re.findall(r'\bpredict\("([^"]+)"', code)
+    compared = re.findall(r'\bpredict\.compare\("([^"]+)"', code)
+    number = notebook.cells[0].source[2:4]
+    if f'predict = predictions.under("{number}")' not in code:
+        yield f"predictions.under({number!r}) is missing"
+    if asked != [f"{number}.p{place + 1}" for place in range(len(asked))] or not asked:
+        yield f"the predictions are {', '.join(asked) or 'none'}; expected {number}.p1, {number}.p2, … in order"
+    if sorted(asked) != sorted(compared):
+        yield f"predictions {', '.join(asked)} are compared as {', '.join(compared)}: expected each once"
+    if left := re.findall(r'\bpredict\("([^"]+)", (?!\.\.\.)', code):
+        yield f"the predictions {', '.join(left)} are filled in"
 
 
 def claims_made(notebook):
@@ -131,8 +160,8 @@ def claims_made(notebook):
     if found < MIN_CLAIMS:
         yield f"{found} claims; {MIN_CLAIMS} are required"
     places = [place for place, cell in enumerate(notebook.cells) if cell.source.startswith("## Takeaways")]
-    if not places or notebook.cells[places[0] - 1].source != "claim.summary()":
-        yield "claim.summary() is not the cell before the takeaways"
+    if not places or notebook.cells[places[0] - 1].source != "claim.summary()\npredict.summary()":
+        yield "claim.summary() and predict.summary() are not the cell before the takeaways"
     for cell, output in outputs(notebook):
         if re.search(r"differs here|different here|claims not compared", str(output.get("text", ""))):
             yield f"cell {cell} was committed with a claim that differs from the text or was not compared"
@@ -147,12 +176,16 @@ def protocol_named(notebook):
         yield "it has another protocol and does not say so"
 
 
-def exercises_offered(notebook, keys):
-    """Each exercise is there, untouched and checked; hints and a solution are one line away; no exercise is unknown.
+def exercises_offered(notebook, exercises):
+    """Each exercise is there, untouched and checked; its effort, hints and a solution are shown; no exercise is unknown.
 
     Args:
-        keys: of the exercises in the notebook's set.
+        exercises: those of the notebook's set, without the pieces of the notebook's own code.
     """
+    keys = [exercise.key for exercise in exercises]
+    for exercise in exercises:
+        if not re.search(rf"Exercise {exercise.key} · [^\n]*\n\n{re.escape(exercise.effort)}\n", markdown(notebook)):
+            yield f"below its heading, exercise {exercise.key} does not say: {exercise.effort}"
     code = "\n".join(cell.source for cell in code_cells(notebook))
     for key in sorted(set(re.findall(r'exercises\.\w+\("([\d.]+)"', code)) - set(keys)):
         yield f"there is no exercise {key}"
@@ -165,6 +198,44 @@ def exercises_offered(notebook, keys):
     for ask in ("hint", "solution"):
         if keys and f"# exercises.{ask}(" not in code:
             yield f"no line that shows a {ask}"
+
+
+def pieces_given(notebook, pieces):
+    """Each piece of the notebook's own code stands in one tagged cell, right by its own checker.
+
+    Args:
+        pieces: the exercises of the notebook's set that are pieces.
+    """
+    cells = {}
+    for cell in code_cells(notebook):
+        for tag in cell.metadata.get("tags", []):
+            if tag.startswith("build-"):
+                cells.setdefault(tag.removeprefix("build-"), []).append(cell)
+    for key in cells.keys() - {exercise.key for exercise in pieces}:
+        yield f"there is no piece {key}"
+    for exercise in pieces:
+        name, found = exercise.solution.__name__, cells.get(exercise.key, [])
+        nodes = [node for cell in found for node in ast.parse(cell.source).body if getattr(node, "name", None) == name]
+        if len(found) != 1 or len(nodes) != 1:
+            yield f"piece {exercise.key}: {len(found)} cells with its tag, {len(nodes)} functions {name}; expected one"
+        elif ast.get_docstring(nodes[0]) is None:
+            yield f"piece {exercise.key}: {name} has no docstring, so its stub would not say what to write"
+
+
+def folded(notebook):
+    """Cells that plot or compare claims are folded; others are not."""
+    for number, cell in _numbered(notebook):
+        tags = cell.metadata.get("tags", [])
+        if is_folded(cell) != ("claims" in tags or "plots.show(" in cell.source):
+            yield f"cell {number} is {'' if is_folded(cell) else 'not '}folded"
+
+
+def narrow_code(notebook):
+    """No line of code is wider than a page shows."""
+    for number, cell in _numbered(notebook):
+        for line in cell.source.splitlines():
+            if len(line) > MAX_WIDTH and "github.com" not in line:
+                yield f"cell {number} has a line of {len(line)} characters; {MAX_WIDTH} are allowed"
 
 
 def one_parameters_cell(notebook):
@@ -265,6 +336,8 @@ def first_cell(notebook, name, before=None, after=None):
     for part in ("**You will**", "**You need**"):
         if part not in source:
             yield f"no {part} in the first cell"
+    if not re.search(r"^Reading: about \d+ minutes\b", source, flags=re.MULTILINE):
+        yield "the first cell does not say how long reading takes"
     if measured(notebook) is None:
         yield "the first cell does not say what a run takes (minutes, memory, download): execute the notebook in place"
     for arrow, neighbour in (("←", before), ("→", after)):
@@ -277,6 +350,9 @@ def last_parts(notebook):
     for part in ("## Takeaways", "**Ask yourself**", "**References.**"):
         if not re.search(rf"^{re.escape(part)}", markdown(notebook), flags=re.MULTILINE):
             yield f"no {part}"
+    open_question = markdown(notebook).partition("**Discuss.**")[2]
+    if len(WORD.findall(open_question.partition("**References.**")[0])) < 10:
+        yield "no open question: **Discuss.** before the references"
     asked = markdown(notebook).partition("**Ask yourself**")[2]
     questions = len(re.findall(r"^\d+\. ", asked, flags=re.MULTILINE))
     folded = len(re.findall(r"<details><summary>.*?</summary>.+?</details>", asked, flags=re.DOTALL))
@@ -312,6 +388,8 @@ CHECKS = (
     no_machine_paths,
     last_parts,
     portable_outputs,
+    folded,
+    narrow_code,
 )
 """The checks that need only the notebook."""
 

@@ -4,6 +4,7 @@ Every check of `anatomy.py` is also run on a notebook that is broken in exactly 
 """
 
 import base64
+import copy
 import functools
 import os
 import subprocess
@@ -18,6 +19,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from wanda_course import execute
 from wanda_course.exercises import checker
+from wanda_course.exercises.types import Exercise
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -138,9 +140,10 @@ def test_the_file_is_small(path):
 
 @every_notebook
 def test_its_exercises_are_offered_untouched(path):
-    keys = [key for key in checker.EXERCISES if key.partition(".")[0] == path.stem[:2]]
-    assert keys, "no exercise set for this notebook"
-    assert list(anatomy.exercises_offered(read(path), keys)) == []
+    own = [exercise for key, exercise in checker.EXERCISES.items() if key.partition(".")[0] == path.stem[:2]]
+    assert own, "no exercise set for this notebook"
+    assert list(anatomy.exercises_offered(read(path), [exercise for exercise in own if not exercise.is_piece])) == []
+    assert list(anatomy.pieces_given(read(path), [exercise for exercise in own if exercise.is_piece])) == []
 
 
 @pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem[:2] in ("00", "01", "02", "03")], ids=stem)
@@ -167,19 +170,32 @@ HEADER = f"""# 42 · A title
 
 **You will** learn. **You need** little.
 
+Reading: about 10 minutes, exercises not counted.
+
 <!-- measured -->
 Measured on 2 cores without a GPU: 1.3 minutes, 2.1 GiB of memory; 121 MB fetched once.
 
 ← [before](41_before.ipynb) · [after](43_after.ipynb) →
 """
 ANSWER = "<details><summary>Answer</summary>\n\nBecause.\n\n</details>"
-LAST = f"## Takeaways\n\n**Ask yourself**\n\n1. Why?\n\n{ANSWER}\n\n**References.** Somebody (arXiv 2306.11695).\n"
+LAST = f"## Takeaways\n\n**Ask yourself**\n\n1. Why?\n\n{ANSWER}\n\n**Discuss.** {'What if? ' * 10}\n\n**References.** Somebody (arXiv 2306.11695).\n"
 LAST += "A word more. " * 20
 
 
 def picture(alt=ALT):
-    metadata = {} if alt is None else {"image/png": {"alt": alt}}
-    return new_output("display_data", data={"image/png": PIXEL, "text/plain": "<Image>"}, metadata=metadata)
+    text = "" if alt is None else f'alt="{alt}" '
+    return new_output("display_data", data={"text/html": f'<img {text}src="data:image/png;base64,{PIXEL}">'})
+
+
+FOLDED = {"tags": ["hide-input"], "jupyter": {"source_hidden": True}, "cellView": "form"}
+TOY = Exercise("42.1", "a toy", lambda x: x, lambda g: [(1,), (2,)], hints=("a", "b"))
+
+
+def triple(numbers):
+    return 3 * numbers
+
+
+PIECE = Exercise("42.b1", "three times", triple, lambda g: [(1,), (2,)], hints=("a", "b"))
 
 
 def sound():
@@ -189,17 +205,22 @@ def sound():
         new_code_cell('from importlib.util import find_spec\n\nif find_spec("wanda_course") is None:\n    install()'),
         new_code_cell("seed = 0  # @param {}", metadata={"tags": ["parameters"]}),
         new_code_cell(
-            'environment.prepare()\nclaim = claims.under("42", globals())', metadata={"tags": ["nbval-ignore-output"]}
+            'environment.prepare()\nclaim = claims.under("42", globals())\npredict = predictions.under("42")',
+            metadata={"tags": ["nbval-ignore-output"]},
         ),
-        new_code_cell("draw()", outputs=[picture()]),
+        new_code_cell("plots.show(draw())", outputs=[picture()], metadata=copy.deepcopy(FOLDED)),
         new_markdown_cell(
             "**What you should see.** Read [this](https://example.org/home/page), [that](there.txt) and [below](#takeaways)."
         ),
         new_code_cell("print(1)", outputs=[new_output("stream", name="stdout", text="1\n")]),
-        new_code_cell("claim.summary()", outputs=stream("stdout", "all 3 claims as in the text\n")),
+        new_code_cell("claim.summary()\npredict.summary()", outputs=stream("stdout", "all 3 claims as in the text\n")),
         new_markdown_cell(LAST),
-        new_markdown_cell("**Predict** the next number. **Another protocol.** For the sake of time."),
+        new_markdown_cell(
+            "**Predict** the next number. **Another protocol.** For the sake of time.\n\n"
+            f"### Exercise 42.1 · A toy\n\n{TOY.effort}\n\nWrite it."
+        ),
         new_code_cell(
+            'predict("42.p1", ...)\npredict.compare("42.p1", 2)\n'
             "protocol.show(one)\nclaim('42.1', 1)\nclaim('42.2', 2)\nclaim('42.3', 3)",
             outputs=stream("stdout", "Not the course's protocol: compare within this notebook only.\n"),
         ),
@@ -208,7 +229,9 @@ def sound():
             outputs=[new_output("stream", name="stdout", text="42.1 not attempted yet\n")],
         ),
         new_code_cell('# exercises.hint("42.1")\n# exercises.solution("42.1")'),
+        new_code_cell('def triple(numbers):\n    """A number -> a number."""\n    return 3 * numbers'),
     ]
+    cells[-1].metadata["tags"] = ["build-42.b1"]
     for count, cell in enumerate((cell for cell in cells if cell.cell_type == "code"), start=1):
         cell.execution_count = count
     return new_notebook(cells=cells)
@@ -218,7 +241,8 @@ def problems(notebook, folder):
     """The complaints of all checks about a notebook, with the check's name before each."""
     found = [(check.__name__, text) for check in anatomy.CHECKS for text in check(notebook)]
     found += [("first_cell", text) for text in anatomy.first_cell(notebook, "42_name", "41_before", "43_after")]
-    found += [("exercises_offered", text) for text in anatomy.exercises_offered(notebook, ["42.1"])]
+    found += [("exercises_offered", text) for text in anatomy.exercises_offered(notebook, [TOY])]
+    found += [("pieces_given", text) for text in anatomy.pieces_given(notebook, [PIECE])]
     return found + [("links_resolve", text) for text in anatomy.links_resolve(notebook, folder)]
 
 
@@ -290,9 +314,23 @@ BROKEN = {
         lambda n: n.cells.insert(4, new_code_cell("draw()", execution_count=4, outputs=[picture()])),
     ),
     "no guess": ("predictions", replace(9, "**Predict**", "Compute")),
+    "no way to record a guess": ("predictions", replace(3, 'predictions.under("42")', "None")),
+    "a guess without a place": ("predictions", replace(10, 'predict("42.p1", ...)\n')),
+    "a guess out of order": ("predictions", replace(10, "42.p1", "42.p2")),
+    "a guess never compared": ("predictions", replace(10, 'predict.compare("42.p1", 2)\n')),
+    "a guess filled in": ("predictions", replace(10, 'predict("42.p1", ...)', 'predict("42.p1", 3)')),
+    "an exercise without its effort": ("exercises_offered", replace(9, TOY.effort, "Easy.")),
+    "a piece without its tag": ("pieces_given", tag(13)),
+    "a piece that nobody knows": ("pieces_given", tag(13, "build-42.b1", "build-42.b2")),
+    "a piece of another name": ("pieces_given", replace(13, "triple", "thrice")),
+    "a piece without a docstring": ("pieces_given", replace(13, '    """A number -> a number."""\n')),
+    "a plot that is not folded": ("folded", change(4, metadata={})),
+    "code that is folded": ("folded", change(6, metadata=FOLDED)),
+    "wide code": ("narrow_code", change(6, source="x = 1" + " + 1" * 25)),
     "no claim": ("claims_made", replace(10, "claim('42.1', 1)\n", "")),
     "claims of another notebook": ("claims_made", replace(3, '"42"', '"41"')),
     "no summary": ("claims_made", replace(7, "claim.summary()", "pass")),
+    "no summary of the guesses": ("claims_made", replace(7, "predict.summary()", "pass")),
     "a claim that differs": ("claims_made", change(10, outputs=stream("stdout", "42.1  differs here: 1"))),
     "claims not compared": ("claims_made", change(7, outputs=stream("stdout", "3 claims not compared: seed"))),
     "no protocol": ("protocol_named", change(10, outputs=[])),
@@ -312,11 +350,11 @@ BROKEN = {
     "much code, little prose": ("more_prose_than_code", change(6, source="word " * 200)),
     "addresses for prose": (
         "more_prose_than_code",
-        lambda n: (change(6, source="word " * 90)(n), replace(5, "page", "page/" * 90)(n)),
+        lambda n: (change(6, source="word\n" * 140)(n), replace(5, "page", "page/" * 90)(n)),
     ),
     "formulas for prose": (
         "more_prose_than_code",
-        lambda n: (change(6, source="word " * 90)(n), replace(5, "Read", "$" + "x y z " * 60 + "$ Read")(n)),
+        lambda n: (change(6, source="word\n" * 140)(n), replace(5, "Read", "$" + "x y z " * 60 + "$ Read")(n)),
     ),
     "a path in the code": ("no_machine_paths", replace(6, "print(1)", 'open("/home/ada/text")')),
     "a path in the text": ("no_machine_paths", replace(5, "Read", "Read `/root/notes`,")),
@@ -328,6 +366,7 @@ BROKEN = {
     ),
     "no takeaways": ("last_parts", replace(8, "## Takeaways", "## Summary")),
     "no questions": ("last_parts", replace(8, "**Ask yourself**")),
+    "no open question": ("last_parts", replace(8, "**Discuss.**", "**Note.**")),
     "no references": ("last_parts", replace(8, "**References.**")),
     "a machine's name compared": ("portable_outputs", tag(3)),
     "a random id compared": (
@@ -343,6 +382,7 @@ BROKEN = {
     "another notebook's badge": ("first_cell", replace(0, "notebooks/42_name", "notebooks/41_name")),
     "no objectives": ("first_cell", replace(0, "**You will**")),
     "no prerequisites": ("first_cell", replace(0, "**You need**")),
+    "no time to read": ("first_cell", replace(0, "Reading: about", "Reading:")),
     "not measured": ("first_cell", replace(0, "Measured on")),
     "memory not measured": ("first_cell", replace(0, ", 2.1 GiB of memory")),
     "download not measured": ("first_cell", replace(0, "; 121 MB fetched once")),
@@ -365,6 +405,7 @@ def test_every_check_can_fail():
         "first_cell",
         "links_resolve",
         "exercises_offered",
+        "pieces_given",
     }
     assert list(anatomy.small(anatomy.MAX_BYTES + 1)) != []
     assert list(anatomy.small(anatomy.MAX_BYTES)) == []

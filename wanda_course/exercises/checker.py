@@ -9,7 +9,9 @@ import importlib
 import inspect
 import pkgutil
 import textwrap
+import traceback
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,20 +31,60 @@ SHOWN = 24  # entries of a tensor that are still printed in full
 _hints_given = {}
 
 
+class Verdict(NamedTuple):
+    """What `check` found; true if the answer is right. `check` prints it, so a notebook does not show it again.
+
+    Attributes:
+        status: "right", "wrong" or "not attempted". text: as printed. passed, cases: numbers of cases.
+    """
+
+    status: str
+    text: str
+    passed: int
+    cases: int
+
+    def __bool__(self):
+        return self.status == "right"
+
+    def __str__(self):
+        return self.text
+
+    def _ipython_display_(self):
+        pass
+
+
 def check(key, function):
-    """Run a learner's function on the cases of an exercise and print the verdict.
+    """Run a learner's function on the cases of an exercise, print the verdict and return it.
 
     Args:
         key: of the exercise, such as "03.1".
-        function: the learner's function itself, not its result. A stub that raises NotImplementedError, or returns
-            nothing, counts as not attempted.
+        function: the learner's function itself, not its result. A stub that raises NotImplementedError counts as not
+            attempted.
 
-    Raises: ValueError: there is no such exercise. TypeError: `function` is none.
+    Returns: `Verdict`.
+
+    Raises: ValueError: there is no such exercise.
     """
     exercise = _exercise(key)
-    if not callable(function):
-        raise TypeError(f"pass the function itself, without brackets: check({key!r}, my_function)")
-    print(_verdict(exercise, function))
+    if callable(function):
+        verdict = _verdict(exercise, function)
+    else:
+        text = f"✘ {key}: pass the function itself, without brackets: exercises.check({key!r}, my_function)"
+        verdict = Verdict("wrong", text, 0, 0)
+    print(verdict)
+    return verdict
+
+
+def build(key, function):
+    """`check` a piece of a notebook's own code. Returns: the learner's function if it is right, else the reference.
+
+    The build edition of a notebook calls it after each piece, so that the cells below can run.
+    """
+    verdict = check(key, function)
+    if verdict:
+        return function
+    print("The cells below use the reference meanwhile.")
+    return _exercise(key).solution
 
 
 def hint(key, level=None):
@@ -70,59 +112,87 @@ def _exercise(key):
 def _verdict(exercise, function):
     cases = exercise.cases(torch.Generator().manual_seed(0))
     got = [_run(function, case) for case in cases]
-    first = got[0]
-    if isinstance(first.error, NotImplementedError) or (
-        first.error is None and (first.value is None or first.value is ...)
-    ):
-        return f"{exercise.key} not attempted yet"
+    if isinstance(got[0].error, NotImplementedError):
+        return Verdict("not attempted", f"{exercise.key} not attempted yet", 0, len(cases))
     expected = [_run(exercise.solution, case) for case in cases]
+    pairs = zip(got, expected, strict=True)
+    right = [_same(one, other, exercise.tolerance) and not one.changed for one, other in pairs]
+    if all(right):
+        text = f"✔ {exercise.key} {exercise.title}: right on all {len(cases)} cases"
+        return Verdict("right", text, len(cases), len(cases))
+    text = f"✘ {exercise.key}: {_diagnosis(exercise, cases, got, expected, right)}"
+    return Verdict("wrong", text, sum(right), len(cases))
+
+
+def _diagnosis(exercise, cases, got, expected, right):
+    """What to tell a learner whose results are not all right: the idea behind them if it is known, else the first fault.
+
+    Args:
+        got, expected: lists of `_Outcome`, one per case. right: list of bool.
+    """
+    if got[0].error is None and (got[0].value is None or got[0].value is ...):
+        return "your function returns nothing. Is a `return` missing?"
     names = list(inspect.signature(exercise.solution).parameters)
-    tolerance = exercise.tolerance
     changed = [index for outcome in got for index in outcome.changed]
+    if changed and isinstance(cases[0][changed[0]], torch.nn.Module):
+        return f"your function leaves hooks behind in {names[changed[0]]!r}. Remove each handle."
     if changed:
-        if isinstance(cases[0][changed[0]], torch.nn.Module):
-            return f"✘ {exercise.key}: your function leaves hooks behind in {names[changed[0]]!r}. Remove each handle."
         return _wrapped(
-            f"✘ {exercise.key}: your function changes its argument {names[changed[0]]!r} in place; whoever called it "
-            "still needs the old values. Make a new tensor."
+            f"your function changes its argument {names[changed[0]]!r} in place; whoever called it still needs the old "
+            "values. Make a new tensor."
         )
-    if all(_same(*pair, tolerance) for pair in zip(got, expected, strict=True)):
-        return f"✔ {exercise.key} {exercise.title}: right on all {len(cases)} cases"
+    alike = []  # for each misconception, on which cases it gives the learner's results
     for misconception in exercise.misconceptions:
         wrong = [_run(misconception.function, case) for case in cases]
-        if all(_same(*pair, tolerance) for pair in zip(got, wrong, strict=True)):
-            return _wrapped(f"✘ {exercise.key}: {misconception.diagnosis}")
-    for number, (one, other) in enumerate(zip(got, expected, strict=True), start=1):
-        if one.error is not None:
-            problem = f"raises {type(one.error).__name__}: {one.error}"
-        else:
-            problem = _difference(one.value, other.value, tolerance)
-        if problem:
-            given = "\n".join(
-                f"  {name} = {_brief(value)}" for name, value in zip(names, cases[number - 1], strict=False)
-            )
-            return f"✘ {exercise.key}: on case {number} of {len(cases)} your function {problem}\nThe case was\n{given}"
-    raise AssertionError("a wrong answer without a difference")
+        alike.append([_same(*pair, exercise.tolerance) for pair in zip(got, wrong, strict=True)])
+        if all(alike[-1]):
+            return _wrapped(misconception.diagnosis)
+    number = right.index(False)
+    values = zip(names, cases[number], strict=False)
+    given = "\n".join(f"  {name} = {_brief(value)}" for name, value in values)
+    where = f"on case {number + 1} of {len(cases)} your function {_problem(got[number], expected[number], exercise)}"
+    text = f"{where}\nThe case was\n{given}"
+    closest = max(alike, key=sum, default=[])
+    if got[number].error is None and closest and closest[number]:
+        diagnosis = exercise.misconceptions[alike.index(closest)].diagnosis
+        text += "\n" + _wrapped(f"On that case it does what this mistake would: {diagnosis}")
+    return text
+
+
+def _problem(got, expected, exercise):
+    """What a learner's function did on a case, to go after "your function"."""
+    if got.error is None:
+        return _difference(got.value, expected.value, exercise.tolerance)
+    line = f" (in `{got.line}`)" if got.line else ""
+    return f"raises {type(got.error).__name__}: {got.error}{line}"
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What a function did on a case: its value or its error, and the arguments that it changed."""
+    """What a function did on a case: its value, or its error and the line it came from; and the arguments it changed."""
 
     value: object
-    error: Exception | None
+    error: BaseException | None
+    line: str
     changed: tuple
 
 
 def _run(function, case):
     arguments = [_clone(argument) for argument in case]
-    value = error = None
+    value, error, line = None, None, ""
     try:
         value = _normal(function(*arguments))
-    except Exception as problem:
-        error = problem
+    except (Exception, SystemExit) as problem:
+        error, line = problem, _line(problem, function)
     pairs = enumerate(zip(arguments, case, strict=True))
-    return _Outcome(value, error, tuple(index for index, pair in pairs if not _unchanged(*pair)))
+    return _Outcome(value, error, line, tuple(index for index, pair in pairs if not _unchanged(*pair)))
+
+
+def _line(error, function):
+    """The line of the learner's own code that an error came from; empty if it cannot be told."""
+    file = getattr(getattr(function, "__code__", None), "co_filename", None)
+    lines = [frame.line for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return lines[-1] if lines else ""
 
 
 def _clone(value):

@@ -22,13 +22,15 @@ class Exercise:
     """One exercise. `checker` finds it under any name in a set_NN.py.
 
     Attributes:
-        key: "NN.n", the notebook and the place in it.
+        key: "NN.n", the notebook and the place in it; "NN.bn" for a piece of the notebook's own code, which readers write
+            in the build edition.
         title: in a few words.
         solution: the reference function. Its source is what `exercises.solution` shows.
         cases: function(torch.Generator) -> list of argument tuples; hand-made ones first, then random ones.
         hints: (first, second): a nudge, then nearly the answer.
         wrong: list of (function, diagnosis), each told apart by the cases from the solution and from the others.
         tolerance: relative and absolute difference that still counts as equal.
+        difficulty, importance: from 1 to 3. minutes: that most learners need.
     """
 
     key: str
@@ -39,11 +41,24 @@ class Exercise:
     hints: tuple
     wrong: list = field(default_factory=list)
     tolerance: float = 1e-5
+    difficulty: int = 1
+    importance: int = 2
+    minutes: int = 5
 
     @property
     def misconceptions(self):
         """The wrong ideas, as a list of `Misconception`."""
         return [Misconception(*pair) for pair in self.wrong]
+
+    @property
+    def is_piece(self):
+        """Whether it is a piece of a notebook's own code."""
+        return ".b" in self.key
+
+    @property
+    def effort(self):
+        """The line that stands below the exercise's heading in its notebook."""
+        return f"*Difficulty {self.difficulty} of 3 · importance {self.importance} of 3 · about {self.minutes} minutes*"
 
     def misconception(self, diagnosis):
         """Decorator that adds a function to the wrong ideas: for one of several statements, or one used elsewhere."""
