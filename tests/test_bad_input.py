@@ -72,9 +72,23 @@ def without_values():
         return tiny()
 
 
+def judging_a(make):
+    return lambda here: wanda.perplexity(make(), IDS[0])
+
+
 def t5():
     sizes = {"d_model": 32, "d_ff": 64, "num_layers": 2, "num_heads": 2, "d_kv": 16}
     return transformers.T5ForConditionalGeneration(transformers.T5Config(vocab_size=VOCABULARY, **sizes))
+
+
+def decoding(mask):
+    inputs = {"input_ids": IDS, "decoder_input_ids": IDS, "decoder_attention_mask": mask}
+    return lambda here: wanda.prune(t5(), [inputs], progress=False)
+
+
+def bert():
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    return transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=VOCABULARY, **sizes))
 
 
 def vit():
@@ -216,6 +230,16 @@ CASES = {
         "only padding: its attention_mask has no 1",
     ),
     "a mask of another shape": (batch(attention_mask=IDS[:, :8]), ValueError, r"\(2, 8\), input_ids \(2, 16\)"),
+    "a decoder's mask of other values": (
+        decoding(IDS),
+        ValueError,
+        "decoder_attention_mask must hold 1 for tokens and 0 for padding",
+    ),
+    "a decoder's mask of another shape": (
+        decoding(torch.ones_like(IDS[:, :8])),
+        ValueError,
+        r"decoder_attention_mask has shape \(2, 8\), decoder_input_ids \(2, 16\)",
+    ),
     "a mask of other values": (batch(attention_mask=IDS), ValueError, "must hold 1 for tokens and 0 for padding"),
     "an unknown key": (
         batch(pixel_values=torch.ones(1)),
@@ -299,6 +323,9 @@ CASES = {
     "longer than the context": (judging(length=1000), ValueError, "length 1000 .* context of 128"),
     "no stride": (judging(length=8, stride=0), ValueError, "from 1 to the window length 8, got 0"),
     "gaps between windows": (judging(length=8, stride=9), ValueError, "from 1 to the window length 8, got 9"),
+    "the perplexity of a masked language model": (judging_a(bert), TypeError, "BertForMaskedLM is none"),
+    "the perplexity of an encoder-decoder": (judging_a(t5), TypeError, "T5ForConditionalGeneration is none"),
+    "the perplexity of a model of images": (judging_a(vit), TypeError, "a causal language model.*ViTModel is none"),
     "tokens of another model": (judging(IDS[0] + 100, length=8), ValueError, "vocabulary is 0 to 96"),
     # Loading and saving
     "an empty folder": (loading("empty"), ValueError, "could not load '.*empty': Unrecognized model"),

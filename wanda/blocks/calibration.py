@@ -110,7 +110,15 @@ def lacks_decoder_inputs(takes, batch):
 
 
 def _decoder_mask(takes, part, device):
-    """The mask of a decoder whose inputs are the labels, shifted: positions whose label is -100 are padding."""
+    """The mask of a decoder whose inputs are the labels, shifted: positions whose label is -100 are padding. A mask that is
+    given is checked."""
+    given, inputs = part.get("decoder_attention_mask"), part.get("decoder_input_ids")
+    if given is not None:
+        _check_mask("decoder_attention_mask", given)
+        if inputs is not None and given.shape != inputs.shape:
+            raise ValueError(
+                f"decoder_attention_mask has shape {tuple(given.shape)}, decoder_input_ids {tuple(inputs.shape)}; they must agree"
+            )
     labels = part.get("labels")
     known = "decoder_attention_mask" not in takes or "decoder_attention_mask" in part
     if known or labels is None or labels.ndim != 2 or bool((labels != -100).all()):
@@ -142,10 +150,7 @@ def _text_batch(model, takes, part):
         return batch
     if mask.shape != ids.shape:
         raise ValueError(f"attention_mask has shape {tuple(mask.shape)}, input_ids {tuple(ids.shape)}; they must agree")
-    if not ((mask == 0) | (mask == 1)).all():
-        raise ValueError("attention_mask must hold 1 for tokens and 0 for padding")
-    if not mask.any():
-        raise ValueError("a calibration batch holds only padding: its attention_mask has no 1")
+    _check_mask("attention_mask", mask)
     if not mask.all() and lacks_decoder_inputs(takes, part):
         raise ValueError("input_ids has padding, and the decoder would read it; add decoder_input_ids, or labels")
     if not mask.all():
@@ -154,6 +159,13 @@ def _text_batch(model, takes, part):
         if "position_ids" in takes and "position_ids" not in part and not at_the_end and not _skips_padding(model):
             batch["position_ids"] = (mask.long().cumsum(dim=1) - 1).clamp(min=0).to(device)
     return batch
+
+
+def _check_mask(name, mask):
+    if not ((mask == 0) | (mask == 1)).all():
+        raise ValueError(f"{name} must hold 1 for tokens and 0 for padding")
+    if not mask.any():
+        raise ValueError(f"a calibration batch holds only padding: its {name} has no 1")
 
 
 def _skips_padding(model):

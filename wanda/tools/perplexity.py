@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from ..blocks.replay import evaluating
+from ..blocks.stacks import has_encoder, reads_tokens
 from ..devices.cpu_threads import each, threads_for
 
 
@@ -28,7 +29,7 @@ def perplexity(model, tokens, length=1024, stride=None, *, progress=False):
 
     Returns: float.
 
-    Raises: ValueError, TypeError: invalid tokens, length or stride.
+    Raises: ValueError, TypeError: no causal language model, or invalid tokens, length or stride.
     """
     losses = window_losses(model, tokens, length, stride, progress=progress)
     mean = math.fsum(loss for loss, _ in losses) / sum(count for _, count in losses)
@@ -72,6 +73,10 @@ def _loss(logits, targets):
 
 
 def _checked(model, tokens, length, stride):
+    if not reads_tokens(model) or has_encoder(model) or not model.can_generate():
+        raise TypeError(
+            f"perplexity needs a causal language model, which predicts the next token; {type(model).__name__} is none"
+        )
     if not isinstance(tokens, torch.Tensor) or tokens.is_floating_point():
         raise TypeError(f"tokens must be a LongTensor [n], got {getattr(tokens, 'dtype', type(tokens).__name__)}")
     if tokens.ndim == 2 and len(tokens) == 1:
