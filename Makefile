@@ -12,6 +12,8 @@ INSTALL = python -m pip install --quiet --constraint constraints.txt $(PACKAGE)
 # One worker per core, each with one thread; at most four, to keep memory below 8 GB. tests/conftest.py sets WANDA_STRICT=1.
 PYTEST = pytest -p no:nbval -n logical --maxprocesses 4
 FILES =
+EDITION = read
+ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)  # as in many containers
 
 .DEFAULT_GOAL := help
 .PHONY: help conda run test test-all test-oldest test-newest lab notebooks bench results publish colab-rehearsal clean
@@ -51,8 +53,9 @@ test-oldest test-newest:  ## `make test` with the oldest or the newest versions 
 	build/$@/bin/wanda fetch
 	build/$@/bin/$(PYTEST) -m 'not slow' $(FILES)
 
-lab: $(READY)  ## open the notebooks in JupyterLab
-	$(BIN)jupyter lab notebooks
+lab: $(READY)  ## open a copy of the notebooks, read-notebooks/, in JupyterLab; with EDITION=build, one whose core you write
+	$(BIN)python -m wanda_course.editions $(EDITION)
+	$(BIN)jupyter lab $(EDITION)-notebooks $(ROOT) $(FLAGS)
 
 notebooks: $(READY)  ## execute every notebook in place, in order
 	$(BIN)python -m wanda_course.execute all --in-place

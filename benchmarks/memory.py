@@ -28,7 +28,7 @@ from wanda_course import fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-REPAIRS = ("sparsegpt",)  # methods that keep a Hessian
+REPAIRS = ("sparsegpt", "admm")  # methods that keep a Hessian
 
 
 def write_random_llama(folder, blocks, hidden, vocabulary, dtype=torch.float32):
@@ -134,7 +134,7 @@ def _memory(field):
 def compare(folder, source, size, options, method):
     """Measure one method both ways. Returns a row of numbers, in bytes unless the name says otherwise."""
     threads = threads_on_cpu(options.samples)
-    needed = memory_needed(source, options.length, hessians=method in REPAIRS, threads=threads)
+    needed = memory_needed(source, options.length, hessians=method in REPAIRS, admm=method == "admm", threads=threads)
     goal = 3 * size / options.blocks + needed["embeddings"] + needed["activations"] + needed["hessians"]
     row = {"method": method, "fingerprint": fingerprint.of(method), "formula": needed, "goal": round(goal)}
     targets = {run.__name__: Path(folder) / method / run.__name__ for run in (stream, whole)}
@@ -174,7 +174,7 @@ def main(arguments=None):
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--length", type=int, default=128)
-    parser.add_argument("--method", nargs="+", default=["wanda"], choices=("magnitude", "wanda", "sparsegpt"))
+    parser.add_argument("--method", nargs="+", default=["wanda"], choices=("magnitude", "wanda", *REPAIRS))
     parser.add_argument("--limit", type=float, default=0.35, help="of the model's size, for the peak over the imports")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)

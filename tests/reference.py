@@ -79,6 +79,27 @@ def sparsegpt(
 
 
 @torch.no_grad()
+def admm(weight, hessian, sparsity=0.5, pattern=None, group="output", mask=None, iterations=20, ramp=15, damping=0.1):
+    """ADMM as arXiv 2401.02938 states it: a feature per row, and a solve with the whole Hessian in each iteration."""
+    norm = hessian.double().diagonal().sqrt()[:, None]  # [in, 1]
+    gram = hessian.double() / (norm @ norm.T) + damping * torch.eye(len(norm), dtype=torch.float64)
+    dense = norm * weight.double().T  # [in, out]
+    current, dual, chosen = dense, torch.zeros_like(dense), None if mask is None else mask.T
+    for step in range(1, iterations + 1):
+        if mask is None and step <= ramp:
+            share = 1 - (1 - min(step / ramp, 1)) ** 3
+            score = (current + dual).abs().T
+            if pattern is None:
+                chosen = prune_mask(score, share * sparsity, group=group).T
+            else:
+                keep, size = map(int, pattern.split(":"))
+                chosen = prune_mask(score, pattern=f"{size - round(share * (size - keep))}:{size}").T
+        sparse = torch.where(chosen, 0, current + dual)
+        dual = dual + current - sparse
+        current = torch.linalg.solve(gram + torch.eye(len(norm), dtype=torch.float64), gram @ dense + sparse - dual)
+    return (torch.where(chosen, 0, current + dual) / norm).T, chosen.T
+
+
 def layer_inputs(model, block, calibration):
     """The inputs of one block's layers in a run of the whole model: dict from name to [tokens, in], float64."""
     seen = {layer.name: [] for layer in block.layers}

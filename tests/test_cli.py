@@ -33,7 +33,7 @@ def run(folder, *arguments):
 CALIBRATION = ("--calibration", "text.txt", "--samples", "4", "--length", "16")
 
 
-@pytest.mark.parametrize("method", ["magnitude", "wanda", "sparsegpt"])
+@pytest.mark.parametrize("method", ["magnitude", "wanda", "sparsegpt", "admm"])
 def test_prune_writes_a_model_that_opens(folder, capsys, method):
     assert run(folder, "prune", "model", "--method", method, "--sparsity", "0.25", *CALIBRATION, "--out", "out") == 0
     model, tokenizer = wanda.load(str(folder / "out"))

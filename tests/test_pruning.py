@@ -1,6 +1,7 @@
 """`prune` on small random models, against independent references."""
 
 import copy
+from itertools import product
 
 import pytest
 import reference
@@ -71,7 +72,7 @@ def test_groups(model, calibration, method, group):
         assert (zeros == 0.5).all()
 
 
-@pytest.mark.parametrize("method", ["magnitude", "wanda", "sparsegpt"])
+@pytest.mark.parametrize("method", ["magnitude", "wanda", "sparsegpt", "admm"])
 @pytest.mark.parametrize("pattern", ["2:4", "4:8", "1:4"])
 def test_patterns(model, calibration, method, pattern):
     wanda.prune(model, calibration, method=method, pattern=pattern, progress=False)
@@ -81,8 +82,10 @@ def test_patterns(model, calibration, method, pattern):
     assert wanda.sparsity(model) == 1 - keep / size
 
 
-@pytest.mark.parametrize("method", ["magnitude", "wanda", "sparsegpt"])
-@pytest.mark.parametrize("update", [None, "obs", "obs-iterative"])
+@pytest.mark.parametrize(
+    ("method", "update"),
+    [*product(["magnitude", "wanda", "sparsegpt"], [None, "obs", "obs-iterative"]), ("admm", None)],
+)
 def test_sparsity_zero_changes_nothing(model, calibration, method, update):
     before = weights(model)
     wanda.prune(model, calibration, method=method, sparsity=0, update=update, progress=False)
@@ -146,7 +149,7 @@ def test_sparsity_per_layer_and_skipped_layers(model, calibration):
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("method", ["wanda", "sparsegpt"])
+@pytest.mark.parametrize("method", ["wanda", "sparsegpt", "admm"])
 def test_padding_does_not_change_the_result(model, calibration, method, side):
     padded = copy.deepcopy(model)
     ragged = [calibration[0:1, :20], calibration[1:2, :13], calibration[2:3, :24]]

@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from . import admm
 from .blocks.layers import matches
 from .masks import check_group, check_sparsity, check_width, lowest, parse_pattern
 from .scores import SCORES, magnitude
 from .sparsegpt import inverse_factor, precision, repair
 from .statistics import Hessian, InputNorm
 
-METHODS = (*SCORES, "sparsegpt")
+METHODS = (*SCORES, "sparsegpt", "admm")
 UPDATES = ("obs", "obs-iterative")
 
 
@@ -20,10 +21,10 @@ class Options:
 
     Attributes:
         name: the method's name, for messages.
-        score: function (weight, input_norm) -> score; None where SparseGPT chooses the mask itself.
+        score: function (weight, input_norm) -> score; None where SparseGPT or ADMM chooses the mask itself.
         sparsity: as given to `prune`; after `for_layers`, a dict from layer name to float.
         pattern, group: as in `prune_mask`.
-        update: None, "obs" or "obs-iterative"; for SparseGPT, "obs".
+        update: None, "obs" or "obs-iterative"; for SparseGPT "obs", for ADMM "admm".
         propagate: "pruned" or "dense".
         description: one line for reports, such as "wanda 2:4" or "magnitude 50%, group layer".
     """
@@ -68,6 +69,11 @@ class Options:
         norm = inputs.statistic.norm() if inputs is not None else None  # [in]
         if self.update is None:
             return weight.masked_fill(lowest(self._score(weight, norm, name), sparsity, self.pattern, self.group), 0)
+        if self.update == "admm":
+            if "inverse" not in inputs.derived:  # shared by the layers that read this input
+                hessian = inputs.statistic.matrix(precision(weight.device))
+                inputs.derived["inverse"] = admm.normal_equations(hessian)
+            return admm.solve(weight, *inputs.derived["inverse"], sparsity, self.pattern, self.group)[0]
         mask, choice = None, {}
         if self.update == "obs-iterative":
             choice = {"price": lambda part, columns: self.score(part, norm[columns]), "group": self.group}
@@ -132,10 +138,12 @@ def make_options(method="wanda", sparsity=0.5, pattern=None, group=None, update=
             "update='obs-iterative' scores a few columns at a time, but a score function may depend on whole rows; "
             "use update='obs' with your own function"
         )
-    if method == "sparsegpt":
-        update = "obs"
+    if method == "admm" and update is not None:
+        raise ValueError(f"method='admm' solves for the kept weights itself, so update={update!r} does not apply")
+    if method in ("sparsegpt", "admm"):
+        update = {"sparsegpt": "obs", "admm": "admm"}[method]
     if update is not None and propagate == "dense":
-        raise ValueError("propagate='dense' is for score methods; SparseGPT and updates need propagate='pruned'")
+        raise ValueError("propagate='dense' is for score methods; SparseGPT, ADMM and updates need propagate='pruned'")
     if method == "sparsegpt" and group is not None:
         raise ValueError(
             f"method='sparsegpt' compares weights within blocks of columns, so group={group!r} does not apply; "
@@ -150,7 +158,7 @@ def make_options(method="wanda", sparsity=0.5, pattern=None, group=None, update=
     description = f"{name} {amount}"
     if group not in (None, usual):
         description += f", group {group}"
-    if update is not None and method != "sparsegpt":
+    if update is not None and method not in ("sparsegpt", "admm"):
         description += f", with the {'iterative ' * (update == 'obs-iterative')}OBS update"
     return Options(
         name=name,

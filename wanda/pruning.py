@@ -45,8 +45,8 @@ def prune(
         calibration: LongTensor [samples, length] (see `wanda.calibration_set`), or an iterable of batches: dicts of
             what the model's forward takes, such as `input_ids` and `attention_mask`; padding never counts. For a model of
             images, a tensor of its pixels. Magnitude needs none, and uses the first batch to measure the layers' errors.
-        method: "magnitude", "wanda", "sparsegpt", or a function (weight [out, in], input_norm [in]) -> score [out, in]
-            whose smallest scores are pruned. It is first tried on one layer of each shape, with random norms.
+        method: "magnitude", "wanda", "sparsegpt", "admm", or a function (weight [out, in], input_norm [in]) -> score
+            [out, in] whose smallest scores are pruned. It is first tried on one layer of each shape, with random norms.
         sparsity: fraction to remove, in [0, 1); or a dict or function from a layer's name to one. A dict's keys may be
             patterns like those of `skip`; the first match counts.
         pattern: None, or "N:M": keep at most N of each M consecutive inputs. It sets the sparsity.

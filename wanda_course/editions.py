@@ -1,6 +1,6 @@
-"""The build edition of a notebook: its core pieces are stubs that the reader writes.
+"""Editions of the notebooks, to work in: as committed ("read"), or with stubs for their core pieces ("build").
 
-    python -m wanda_course.editions 03        # or several numbers, or none for all; writes to build/editions/
+    python -m wanda_course.editions build 03      # or several numbers, or none for all; writes to build-notebooks/
 
 In a notebook, a cell tagged `build-NN.bK` defines the function that exercise NN.bK asks for. In the build edition it is
 a stub with a check and hints; a piece that is skipped or wrong is replaced by the reference, so that the cells below run.
@@ -77,20 +77,44 @@ def _solution(exercise):
     return textwrap.dedent(inspect.getsource(exercise.solution)).rstrip()
 
 
+def write(edition, folder, numbers=()):
+    """Write an edition of some notebooks to a folder; a notebook that is there already stays, with the reader's answers.
+
+    Args:
+        edition: "read" or "build". numbers: such as "03"; none: all.
+
+    Returns: list of (path, whether it was written).
+
+    Raises: ValueError: there is no such notebook.
+    """
+    found = {path.stem.partition("_")[0]: path for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))}
+    if unknown := [number for number in numbers if number not in found]:
+        raise ValueError(f"no notebook {', '.join(unknown)}; there are {', '.join(found)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for number in numbers or found:
+        target = folder / found[number].name
+        written.append((target, not target.exists()))
+        if not target.exists():
+            notebook = nbformat.read(found[number], as_version=4)
+            notebook = build_edition(notebook) if edition == "build" else notebook
+            nbformat.write(notebook, target)
+    return written
+
+
 def main(arguments=None):
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("edition", choices=("read", "build"))
     parser.add_argument("notebooks", nargs="*", metavar="NN", help="numbers of notebooks; none: all")
-    parser.add_argument("--out", type=Path, default=Path("build/editions"), help="folder for the build editions")
+    parser.add_argument("--out", type=Path, help="folder (default: EDITION-notebooks, where links work)")
     options = parser.parse_args(arguments)
-    found = {path.stem.partition("_")[0]: path for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))}
-    for number in options.notebooks or found:
-        if number not in found:
-            parser.error(f"no notebook {number!r}; there are {', '.join(found)}")
-        options.out.mkdir(parents=True, exist_ok=True)
-        edition = build_edition(nbformat.read(found[number], as_version=4))
-        nbformat.write(edition, options.out / found[number].name)
-        print(options.out / found[number].name)
+    try:
+        written = write(options.edition, options.out or Path(f"{options.edition}-notebooks"), options.notebooks)
+    except ValueError as error:
+        parser.error(str(error))
+    for path, is_new in written:
+        print(path if is_new else f"{path} is there already: left as it is")
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from matplotlib import pyplot
 
 # Okabe and Ito's palette, distinguishable with any kind of colour blindness. A method has one colour in all notebooks.
 # It is used for nothing else: ACCENT, OTHER and MUTED are for what is not a method.
-COLORS = {"dense": "#000000", "magnitude": "#D55E00", "wanda": "#0072B2", "sparsegpt": "#009E73"}
+COLORS = {"dense": "#000000", "magnitude": "#D55E00", "wanda": "#0072B2", "sparsegpt": "#009E73", "admm": "#56B4E9"}
 ACCENT, OTHER, MUTED = "#CC79A7", "#6A3D9A", "#8C8C8C"
-LABELS = {"dense": "dense", "magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT"}
+LABELS = {"dense": "dense", "magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT", "admm": "ADMM"}
 LABEL_SIZE = 9  # points
 SEQUENTIAL = "cividis"  # for heat maps
 
@@ -113,15 +113,17 @@ def label_lines(axes, shift=4):
     lines = [line for line in axes.get_lines() if not line.get_label().startswith("_")]
     axes.figure.canvas.draw()  # the transforms below need the final limits
     ends = sorted((axes.transData.transform(line.get_xydata()[-1])[1], index) for index, line in enumerate(lines))
-    lowest = -math.inf
+    places, lowest = {}, -math.inf  # heights in pixels
     for height, index in ends:
-        line = lines[index]
         lowest = max(height, lowest + 1.15 * LABEL_SIZE * axes.figure.dpi / 72)
-        offset = (shift, (lowest - height) * 72 / axes.figure.dpi)  # in points
+        places[index] = (lowest, height)
+    middle = sum(label - height for label, height in places.values()) / max(len(places), 1)
+    for index, (label, height) in places.items():
+        line = lines[index]
         axes.annotate(
             line.get_label(),
             line.get_xydata()[-1],
-            xytext=offset,
+            xytext=(shift, (label - middle - height) * 72 / axes.figure.dpi),
             textcoords="offset points",
             color=line.get_color(),
             fontsize=LABEL_SIZE,

@@ -73,7 +73,8 @@ def test_padding_never_reaches_an_expert(family, calibration):
 
 
 @pytest.mark.parametrize(
-    "options", [{"method": "sparsegpt"}, {"method": "sparsegpt", "pattern": "2:4"}, {"pattern": "2:4"}]
+    "options",
+    [{"method": "sparsegpt"}, {"method": "sparsegpt", "pattern": "2:4"}, {"pattern": "2:4"}, {"method": "admm"}],
 )
 def test_updates_and_patterns_are_saved_as_they_are_in_memory(family, calibration, options, tmp_path):
     wanda.prune(family, calibration, **options, progress=False)

@@ -56,14 +56,22 @@ def test_a_piece_is_asked_for_and_checked(exercise):
     assert "NotImplementedError" not in solved
 
 
-def test_the_command_writes_the_notebooks_asked_for(tmp_path, capsys):
-    editions.main(["03", "--out", str(tmp_path)])
+@pytest.mark.parametrize("edition", ["read", "build"])
+def test_the_command_writes_the_notebooks_asked_for_and_keeps_a_readers_own(edition, tmp_path, capsys):
+    editions.main([edition, "03", "--out", str(tmp_path)])
     (written,) = tmp_path.iterdir()
     assert written.name.startswith("03_")
-    assert str(written) in capsys.readouterr().out
+    notebook = nbformat.read(written, as_version=4)
+    assert any("exercises.build(" in cell.source for cell in notebook.cells) == (edition == "build")
+    assert any(cell.get("outputs") for cell in notebook.cells) == (edition == "read")
+    notebook.cells[-1].source = "mine"
+    nbformat.write(notebook, written)
+    editions.main([edition, "03", "--out", str(tmp_path)])
+    assert nbformat.read(written, as_version=4).cells[-1].source == "mine"
+    assert "is there already" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        editions.main(["77", "--out", str(tmp_path)])
-    assert "no notebook '77'; there are 00, 01" in capsys.readouterr().err
+        editions.main([edition, "77", "--out", str(tmp_path)])
+    assert "no notebook 77; there are 00, 01" in capsys.readouterr().err
 
 
 def test_without_a_reader_a_control_draws_its_starting_values(monkeypatch):

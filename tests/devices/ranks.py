@@ -26,6 +26,7 @@ METHODS = {
     "sparsegpt": {"method": "sparsegpt"},
     "wanda 2:4": {"method": "wanda", "pattern": "2:4"},
     "sparsegpt 2:4": {"method": "sparsegpt", "pattern": "2:4"},
+    "admm": {"method": "admm"},
     "dense propagation": {"method": "wanda", "propagate": "dense"},
     "magnitude": {"method": "magnitude"},
 }

@@ -129,6 +129,7 @@ class Reads(TorchDispatchMode):
         ({"method": "magnitude"}, 0),
         ({"method": "wanda"}, 0),
         ({"method": "wanda", "pattern": "2:4"}, 0),
+        ({"method": "admm"}, 0),
         ({"method": "sparsegpt"}, 4),  # four factorisations, each checked for success
         ({"method": "wanda", "calibration": "padded"}, 6),  # the positions of the tokens, once per batch, not per layer
         ({"update": "obs-iterative", "pattern": "2:4"}, 4),
@@ -234,7 +235,7 @@ def test_hidden_states_of_two_blocks_are_never_in_memory_together(model, calibra
     assert len(calibration) + 1 <= max(most) <= len(calibration) + threads
 
 
-@pytest.mark.parametrize("method", ["wanda", "sparsegpt"])
+@pytest.mark.parametrize("method", ["wanda", "sparsegpt", "admm"])
 def test_a_model_dispatched_by_accelerate_is_pruned_like_any_other(model, calibration, method):
     """Hooks on every module, as for a model spread over several GPUs; here all on one CPU."""
     plain = copy.deepcopy(model)

@@ -87,7 +87,10 @@ def my_score(weight, norm):
         (calibration_tokens(), {"sparsity": lambda name: 0.5 if "mlp" in name else 0}),
         (calibration_tokens(), {"method": my_score, "device": "cpu"}),
         (padded(), {}),
+        (calibration_tokens(), {"method": "admm"}),
+        (calibration_tokens(), {"method": "admm", "pattern": "2:4", "skip": "q_proj"}),
         (padded(), {"method": "sparsegpt"}),
+        (padded(), {"method": "admm", "group": "layer"}),
     ],
     ids=lambda value: re.sub(r" at 0x\w+", "", str(value)) if isinstance(value, dict) else "",
 )
@@ -263,7 +266,9 @@ def test_the_memory_formula_equals_a_count_by_hand(tmp_path, dtype):
     )
     repairing = memory_needed(tmp_path / "source", tokens=10, hessians=True, threads=1)
     assert repairing["hessians"] > 16 * (3 * 32**2 + 64**2)
-    assert repairing["layer"] > needed["layer"]
+    solving = memory_needed(tmp_path / "source", tokens=10, hessians=True, admm=True, threads=1)
+    assert solving["layer"] - repairing["layer"] == 64 * 32 * (4 * 8 + 4 + 1 - (8 + 2 * 4 + 2))
+    assert solving["layer"] > repairing["layer"] > needed["layer"]
     assert memory_needed(tmp_path / "source")["activations"] == 0
 
 

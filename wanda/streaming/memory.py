@@ -19,7 +19,7 @@ OWN_MAPPING = 1 << 18  # bytes; an allocation of this size or more gets its own 
 KEPT = 4 << 20  # the same during a pass over the batches
 
 
-def memory_needed(source, tokens=0, *, hessians=False, skip=(), revision=None, threads=None):
+def memory_needed(source, tokens=0, *, hessians=False, admm=False, skip=(), revision=None, threads=None):
     """The peak memory of `prune_checkpoint` in bytes, on top of what the libraries take.
 
     The peak is the largest of three: the first block with the embeddings, during the capture; a block with the working
@@ -33,7 +33,8 @@ def memory_needed(source, tokens=0, *, hessians=False, skip=(), revision=None, t
             are padded, or attention has no fused kernel, add its masks and scores [batch, heads, length, length].
         threads: batches computed at once. None: as many as this machine computes with one window per batch; with
             more windows per batch, it is 1.
-        hessians: True for SparseGPT and update="obs", which keep a matrix [in, in] for each layer's inputs.
+        hessians: True for SparseGPT, ADMM and update="obs", which keep a matrix [in, in] for each layer's inputs.
+        admm: True for ADMM, which takes four copies of a layer in float64.
 
     Returns: dict of bytes: "block" (weights of the largest block), "layer" (working copies), "embeddings" (all before
         the blocks), "activations" (of the batches in a block at once), "hessians", and "total", the peak.
@@ -51,9 +52,10 @@ def memory_needed(source, tokens=0, *, hessians=False, skip=(), revision=None, t
     block = max(_bytes(skeleton, skeleton.inside(block)) for block in blocks)
     # In float32: the weight, unless it already is, and two of: score, score without the norms, sorted score; or new
     # weight and difference. In addition: the mask, and the scratch space to select it in one panel of the score per
-    # core. An update takes a float64 copy, two float32 copies of its result, and two masks.
+    # core. An update takes a float64 copy, two float32 copies of its result, and two masks;
+    # ADMM four float64 copies, its result and a mask.
     largest = max(outputs * inputs for layers in shapes for outputs, inputs in layers)
-    copies = 8 + 2 * 4 + 2 if hessians else 2 * 4 + 1
+    copies = 4 * 8 + 4 + 1 if admm else 8 + 2 * 4 + 2 if hessians else 2 * 4 + 1
     panels = torch.get_num_threads() * PANEL["cpu"]
     layer = largest * (copies + 4 * (itemsize < 4)) + 20 * min(largest, panels)
     embeddings = _bytes(skeleton, skeleton.outside(blocks))
