@@ -160,3 +160,25 @@ def test_a_linear_layer_that_applies_parts_of_its_weight_is_refused():
     with pytest.raises(ValueError, match=r"layers\.1\.mlp\.extra is a Grouped.*pass skip=\('extra',\)"):
         wanda.prune(model, IDS, progress=False)
     wanda.prune(model, IDS, skip="extra", progress=False)
+
+
+class AttendingWithFusedWeights(nn.Module):
+    """Stands in for a ViT's attention; `nn.MultiheadAttention` holds queries, keys and values in one parameter."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, 2, batch_first=True)
+
+    def forward(self, hidden, *args, **kwargs):
+        return self.attention(hidden, hidden, hidden)
+
+
+def test_a_fused_matrix_in_a_model_of_images_is_refused_and_not_left_dense():
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    model = transformers.ViTModel(transformers.ViTConfig(**sizes, image_size=8, patch_size=4)).eval()
+    pixels = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    wanda.prune(model, pixels, progress=False)
+    for block in find_blocks(model):
+        block.module.attention = AttendingWithFusedWeights(32)
+    with pytest.raises(ValueError, match=r"attention\.in_proj_weight fuses several weight matrices .*\(96, 32\)"):
+        wanda.prune(model, pixels, progress=False)

@@ -54,7 +54,7 @@ def find_blocks(model, skip=()):
         raise TypeError(f"skip must hold names or patterns, got {skip!r}")
     everything, blocks = list_blocks(model), []
     embedding = token_embedding(model)
-    width = None if embedding is None else embedding.weight.shape[-1]
+    width = getattr(model.config, "hidden_size", None) if embedding is None else embedding.weight.shape[-1]
     for block in everything:
         _refuse_fused_weights(block.name, block.module, skip, width)
         layers = tuple(layer for layer in block.layers if not any(matches(layer.name, pattern) for pattern in skip))
