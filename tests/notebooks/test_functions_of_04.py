@@ -13,7 +13,7 @@ from wanda.blocks.collect import collect
 from wanda.blocks.replay import capture
 from wanda.statistics import InputNorm
 
-WALK = "04_prune_llama"
+WALK = "04_the_walk"
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def walking():
     known = {"wanda": wanda, "suppress": suppress}
     for name in ("linears", "blocks_of"):
         known[name] = cell_definition(WALK, name)
-    for name in ("inputs_of_first_block", "norms_of", "prune_block", "walk"):
+    for name in ("inputs_of_first_block", "norms_of", "visit", "walk"):
         known[name] = cell_function(WALK, name, **known)
     return known
 
@@ -76,9 +76,9 @@ def test_the_norms_of_notebook_04_are_the_modules(walking, model, calibration):
         _, calls = capture(model, blocks, [{"input_ids": window[None]} for window in calibration])
         norms = walking["norms_of"](model.model.layers[0], hidden, arguments)
         seen = collect(blocks[0], hidden, calls[0], [(None,)] * len(hidden), InputNorm)
-    assert {f"{blocks[0].name}.{name}" for name in norms} == set(seen)
-    for name, norm in norms.items():
-        assert torch.equal(norm, seen[f"{blocks[0].name}.{name}"].statistic.norm()), name
+    assert len(norms) == len(seen) == len(blocks[0].layers)
+    for layer, norm in zip(blocks[0].layers, norms, strict=True):
+        assert torch.equal(norm, seen[layer.name].statistic.norm()), layer.name
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
@@ -91,3 +91,10 @@ def test_the_walk_of_notebook_04_feeds_pruned_outputs_forward(walking, calibrati
     apart = [name for name, weight in weights(walked).items() if not torch.equal(weight, expected[name])]
     assert apart
     assert all(".layers.0." not in name for name in apart)
+
+
+def test_the_distance_of_notebook_04_is_relative_to_the_dense_state():
+    distance = cell_function(WALK, "distance")
+    dense = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(distance(dense, dense), torch.zeros(3))
+    assert torch.allclose(distance(1.25 * dense, dense), torch.full((3,), 0.25))

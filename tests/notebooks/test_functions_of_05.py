@@ -22,6 +22,14 @@ def known_problem(outputs, width, seed=0):
     return weight, inputs.T @ inputs, torch.rand(outputs, width, generator=generator) < 0.5
 
 
+def refit(row, hessian, removed):
+    """The row [in] with zeros at these places and the others refitted."""
+    kept = [place for place in range(len(row)) if place not in removed]
+    new = torch.zeros_like(row)
+    new[kept] = torch.linalg.solve(hessian[kept][:, kept], hessian[kept] @ row)
+    return new
+
+
 @pytest.fixture(scope="module")
 def damped():
     return cell_function(SPARSEGPT, "damped")
@@ -45,6 +53,32 @@ def test_the_repairs_of_notebook_05_match_the_published_algorithm(damped, output
         torch.testing.assert_close(repaired, expected, rtol=1e-7, atol=1e-8)
     module, _ = sparsegpt(weight, hessian, mask=mask)
     torch.testing.assert_close(repaired.float(), module, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("q", range(5))
+def test_removing_one_weight_in_notebook_05_is_a_least_squares_fit_of_the_others(q):
+    weight, hessian, _ = known_problem(1, 5)
+    root = torch.linalg.cholesky(hessian, upper=True)  # inputs with this Hessian
+    row = cell_function(SPARSEGPT, "remove_one")(weight[0], hessian, q)
+    kept = torch.arange(5) != q
+    fit = torch.linalg.lstsq(root[:, kept], root @ weight[0, :, None]).solution[:, 0]
+    assert row[q] == 0
+    torch.testing.assert_close(row[kept], fit, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 5])
+def test_the_solution_of_exercise_05_1_removes_the_cheapest_in_each_round(count):
+    """Against brute force: each round tries every removal and refits all that are left."""
+    weight, hessian, _ = known_problem(1, 5, seed=3)
+    row, removed = weight[0], []
+    for _ in range(count):
+        tries = {q: refit(row, hessian, [*removed, q]) for q in range(5) if q not in removed}
+        error = {q: (row - new) @ hessian @ (row - new) for q, new in tries.items()}
+        removed.append(min(error, key=error.get))
+        row = tries[removed[-1]]
+    solution = set_05.remove_cheapest(weight[0], hessian, count)
+    assert (solution == 0).nonzero()[:, 0].tolist() == sorted(removed)
+    torch.testing.assert_close(solution, row, rtol=1e-7, atol=1e-8)
 
 
 @pytest.mark.parametrize("sparsity", [0.25, 0.5, 0.75])

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 import wanda
 from wanda.sources.download import replacing
-from wanda_course.exercises.checker import EXERCISES
+from wanda_course.exercises.checker import EXERCISES, check
 
 NAME = "09_recovery"
 
@@ -25,7 +25,7 @@ def hold_zeros():
 
 @pytest.fixture(scope="module")
 def adapted():
-    return cell_function(NAME, "Adapted")
+    return cell_function(NAME, "Adapted", lora_output=cell_function(NAME, "lora_output"))
 
 
 def pruned(calibration):
@@ -133,15 +133,15 @@ def loop():
     known = {"windows": windows, "batch_size": 3, "windows_at_once": 2, "seed": 0, "tqdm": tqdm, "sys": sys}
     known |= {"model_name": "tiny", "sparsity": 0.5, "training_source": "random", "calibration_source": "random"}
     known |= {"replacing": replacing}
-    for name in ("save_state", "load_state", "rate_share", "learn"):
+    for name in ("save_state", "load_state", "run_settings", "rate_share", "learn"):
         known[name] = cell_function(NAME, name, **known)
     return known
 
 
-def run(loop, calibration, watch=lambda model: None, file=None, rate=0.01):
+def run(loop, calibration, watch=lambda model: None, file=None, rate=0.01, draw=0):
     model = pruned(calibration)
     with wanda.keep_masks(model):
-        history = cell_function(NAME, "fine_tune", **loop)(model, rate, 7, watch, file=file)
+        history = cell_function(NAME, "fine_tune", **loop)(model, rate, 7, watch, file=file, draw=draw)
     return model.state_dict(), history
 
 
@@ -204,6 +204,28 @@ def test_a_file_from_other_settings_is_refused(loop, calibration, tmp_path):
     run(loop, calibration, file=tmp_path / "state.pt")
     with pytest.raises(ValueError, match=r"state\.pt belongs to a run with .*'rate': 0.01.*, not .*'rate': 0.02"):
         run(loop, calibration, file=tmp_path / "state.pt", rate=0.02)
+
+
+def test_another_draw_has_other_batches_and_takes_up_no_state_of_the_first(loop, calibration, tmp_path):
+    _, first = run(loop, calibration, file=tmp_path / "state.pt")
+    _, second = run(loop, calibration, draw=1)
+    assert first["loss"] != second["loss"]
+    with pytest.raises(ValueError, match=r"'seed': 0.*, not .*'seed': 1"):
+        run(loop, calibration, file=tmp_path / "state.pt", draw=1)
+
+
+@pytest.mark.parametrize("count", [24, 31])  # 31: the last window is short
+def test_the_token_losses_give_the_modules_perplexity(model, count):
+    losses = cell_function(NAME, "token_losses", cross_entropy=torch.nn.functional.cross_entropy, evaluation_length=12)
+    text = torch.randint(VOCABULARY, (count,), generator=torch.Generator().manual_seed(3))
+    expected = wanda.perplexity(model, text, 12)
+    assert losses(model, text).double().mean().exp().item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_pieces_of_notebook_09_are_right_by_their_own_checkers(capsys):
+    for key in ("09.b1", "09.b2", "09.b3"):
+        name = EXERCISES[key].solution.__name__
+        assert check(key, cell_function(NAME, name)), capsys.readouterr().out
 
 
 def test_the_rate_rises_and_falls_to_zero(loop):

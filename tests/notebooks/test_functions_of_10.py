@@ -9,7 +9,8 @@ from wanda.tools.zeroshot import SKILLS
 
 
 def test_the_log_likelihood_of_notebook_10_matches_lm_eval(random_model, tokenizer):  # noqa: F811
-    log_likelihood = cell_function("10_zero_shot", "log_likelihood")
+    score = cell_function("10_zero_shot", "choice_score")
+    log_likelihood = cell_function("10_zero_shot", "log_likelihood", choice_score=score)
     samples = wanda.zero_shot_results(random_model, tokenizer, limit=1)["samples"]
     for skill in SKILLS:
         (sample,) = samples[skill]

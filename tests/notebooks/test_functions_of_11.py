@@ -11,7 +11,7 @@ from wanda import find_blocks
 from wanda.scores import wanda as module_score
 from wanda.tools.compare import restoring
 from wanda_course.exercises.checker import EXERCISES
-from wanda_course.exercises.set_11 import owl_sparsities as owl_for_any_sizes
+from wanda_course.exercises.set_11 import weighed_sparsities
 
 ELEVEN = "11_your_own_metric"
 
@@ -43,7 +43,8 @@ def test_the_blended_score_matches_its_formula(outputs, width):
 
 
 def test_gradient_sizes_are_those_of_one_backward_pass_per_window(model, calibration):
-    found = cell_function(ELEVEN, "gradient_sizes", find_blocks=find_blocks)(model, calibration)
+    weights = cell_function(ELEVEN, "prunable_weights", find_blocks=find_blocks)
+    found = cell_function(ELEVEN, "gradient_sizes", prunable_weights=weights)(model, calibration)
     layers = [layer for block in find_blocks(model) for layer in block.layers]
     gradients = []
     for window in calibration:
@@ -57,7 +58,7 @@ def test_gradient_sizes_are_those_of_one_backward_pass_per_window(model, calibra
 def test_blocks_of_one_size_get_the_sparsities_of_the_exercise():
     shares = scores(7, 1)[:, 0].abs()
     found = cell_function(ELEVEN, "owl_sparsities")(shares, 0.6, 0.05)
-    assert torch.allclose(found, owl_for_any_sizes(shares, torch.full((7,), 30.0), 0.6, 0.05))
+    assert torch.allclose(found, weighed_sparsities(shares, torch.full((7,), 30.0), 0.6, 0.05))
     assert float(found.mean()) == pytest.approx(0.6)
 
 
@@ -81,6 +82,7 @@ def recorded_norms(model, calibration):
 
 def test_outliers_are_counted_in_each_block_over_all_its_layers(model, calibration):
     known = {"find_blocks": find_blocks, "input_norms": listening("input_norms", model), "wanda_score": module_score}
+    known["outlier_share"] = cell_function(ELEVEN, "outlier_share")
     before = [parameter.clone() for parameter in model.parameters()]
     found = cell_function(ELEVEN, "outlier_shares", **known)(model, calibration, factor=2)
     assert all(torch.equal(*pair) for pair in zip(model.parameters(), before, strict=True))
@@ -116,6 +118,7 @@ def test_the_project_runs_with_the_step_of_exercise_4(model, calibration):
     known = {"layers": [layer for block in find_blocks(model) for layer in block.layers], "wanda": wanda}
     known |= {"input_moments": listening("input_moments", model), "wanda_score": module_score, "sparsity": 0.5}
     known["refine"] = EXERCISES["11.4"].solution
+    known["place_of"] = cell_function(ELEVEN, "place_of", layers=known["layers"])
     options = cell_function(ELEVEN, "dsnot", **known)(model, calibration)
     wanda.prune(model, calibration, propagate="dense", progress=False, **options)
     assert wanda.sparsity(model) == 0.5

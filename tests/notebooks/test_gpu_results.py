@@ -1,4 +1,4 @@
-"""Notebook 04 shows the GPU measurements in results/gpu.json, or says that there are none."""
+"""Notebook 13 shows the GPU measurements in results/gpu.json, or says that there are none."""
 
 import json
 
@@ -28,7 +28,7 @@ def file(tmp_path_factory):
 
 def shown(monkeypatch, file):
     """The output of the notebook's cell with this file: what it prints and displays."""
-    notebook = nbformat.read(NOTEBOOKS / "04_prune_llama.ipynb", as_version=4)
+    notebook = nbformat.read(NOTEBOOKS / "13_larger_than_memory.ipynb", as_version=4)
     (source,) = [c.source for c in notebook.cells if c.cell_type == "code" and "gpu_results.record()" in c.source]
     monkeypatch.setattr(results, "file", lambda name: file)
     said = []

@@ -3,6 +3,7 @@
 Every check of `anatomy.py` is also run on a notebook that is broken in exactly that way.
 """
 
+import ast
 import base64
 import copy
 import functools
@@ -17,7 +18,7 @@ import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from wanda_course import execute
+from wanda_course import editions, execute
 from wanda_course.exercises import checker
 from wanda_course.exercises.types import Exercise
 
@@ -66,20 +67,52 @@ def compare_outputs(*notebooks):
     return subprocess.run([*command, *notebooks], cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
+EDITIONS = {
+    "build": editions.build_edition,  # untouched: each check says so, and the notebook goes on with the reference
+    "solved": functools.partial(editions.build_edition, solved=True),
+    "read": lambda notebook: notebook,
+}
+
+
+@pytest.mark.parametrize(
+    "edition", [pytest.param(name, marks=() if name == "build" else pytest.mark.slow) for name in EDITIONS]
+)
 @every_notebook
 @pytest.mark.long
-def test_it_runs_to_the_end_under_the_ci_profile(path, tmp_path, four_blocks):
+def test_it_runs_to_the_end_under_the_ci_profile(path, edition, tmp_path, four_blocks):
     """On a random model of four blocks, with temporary output folders."""
-    out = tmp_path / path.name
+    source, out = tmp_path / path.name, tmp_path / "out" / path.name
+    nbformat.write(EDITIONS[edition](nbformat.read(path, as_version=4)), source)
     names = papermill.inspect_notebook(str(path))
     models = {name: str(four_blocks) for name in names if name in ("model_name", "walk_model")}
     folders = {name: str(tmp_path / name) for name in names if name.endswith("_folder")}
-    execute.execute(path, out, profile="ci", **models, **folders)
+    execute.execute(source, out, profile="ci", **models, **folders)
     notebook = read(out)
     assert not list(anatomy.executed_in_order(notebook))
     assert not [text for text in anatomy.no_errors(notebook) if "ended in" in text]
     injected = [cell for cell in notebook.cells if "injected-parameters" in cell.metadata.get("tags", [])]
     assert len(injected) == 1, f"notebooks/profiles/ci.yaml has nothing for {path.stem}"
+    said = "\n".join(str(output.get("text", "")) for _, output in anatomy.outputs(notebook))
+    for piece in pieces(path) if edition != "read" else ():
+        expected = f"{piece.key} not attempted yet" if edition == "build" else f"✔ {piece.key} "
+        assert expected in said, piece.key
+
+
+def pieces(path):
+    """The exercises that are pieces of a notebook's own code."""
+    return [e for key, e in checker.EXERCISES.items() if key.partition(".")[0] == path.stem[:2] and e.is_piece]
+
+
+@every_notebook
+def test_its_own_pieces_are_right_by_their_checkers(path):
+    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+    sources = [cell.source for cell in anatomy.code_cells(read(path)) if "%pip" not in cell.source]
+    namespace = {}
+    for node in (node for source in sources for node in ast.parse(source).body if isinstance(node, kinds)):
+        exec(ast.unparse(node), namespace)
+    for piece in pieces(path):
+        verdict = checker.check(piece.key, namespace[piece.solution.__name__])
+        assert verdict, verdict.text
 
 
 def test_a_misspelt_parameter_is_refused(tmp_path):

@@ -16,12 +16,12 @@ def normal(generator, *shape):
 
 
 def peak_ratio(states):
-    sizes = states.abs().flatten(1)  # [layers, tokens * hidden]
-    return sizes.max(dim=1).values / sizes.median(dim=1).values  # [layers]
+    sizes = states.abs().flatten(1)  # [states, tokens * hidden]
+    return sizes.max(dim=1).values / sizes.median(dim=1).values  # [states]
 
 
 def peak_ratio_cases(generator):
-    toy = torch.tensor([[[1.0, -2.0, 3.0], [2.0, -40.0, 1.0], [4.0, 3.0, -3.0]]])  # one layer, three tokens
+    toy = torch.tensor([[[1.0, -2.0, 3.0], [2.0, -40.0, 1.0], [4.0, 3.0, -3.0]]])  # one state, three tokens
     growing = normal(generator, 4, 7, 5) * torch.tensor([1.0, 2.0, 4.0, 8.0])[:, None, None]
     return [(toy,), (growing,), (normal(generator, 3, 5, 7) + 0.5,)]
 
@@ -32,8 +32,8 @@ peak = Exercise(
     peak_ratio,
     peak_ratio_cases,
     hints=(
-        "One number per layer: which dimensions have to go? Does the sign of a value matter?",
-        "sizes = states.abs().flatten(1) has shape [layers, tokens * hidden]; now max and median along dim=1, whose "
+        "One number per state: which dimensions have to go? Does the sign of a value matter?",
+        "sizes = states.abs().flatten(1) has shape [states, tokens * hidden]; now max and median along dim=1, whose "
         "results are in .values.",
     ),
     wrong=[
@@ -69,18 +69,38 @@ peak = Exercise(
         (
             lambda s: s.abs().flatten(1).amax(dim=1),
             "this is the peak itself. Hidden states grow from block to block: divide by what is typical in the same "
-            "layer.",
+            "state.",
         ),
         (
             lambda s: s.abs().flatten(1).amax(dim=1) / s.abs().median(),
-            "you divided all layers by one median. Hidden states grow from block to block, so each layer needs its "
-            "own.",
+            "you divided all states by one median. Hidden states grow from block to block, so each needs its own.",
         ),
         (
             lambda s: s.abs().amax(dim=2) / s.abs().median(dim=2).values,
-            "you computed a ratio per token. One ratio per layer is wanted: flatten tokens and features first.",
+            "you computed a ratio per token. One ratio per state is wanted: flatten tokens and features first.",
+        ),
+        (
+            lambda s: s.abs().flatten(1).amax(dim=1) / s.abs().median(dim=2).values.median(dim=1).values,
+            "you took a median of medians, one per token. That is not the median of all magnitudes: flatten tokens and "
+            "features first.",
+        ),
+        (
+            lambda s: s.abs().flatten(1).amax(dim=1) / s.abs().median(dim=1).values.median(dim=1).values,
+            "you took a median of medians, one per feature. That is not the median of all magnitudes: flatten tokens "
+            "and features first.",
+        ),
+        (
+            lambda s: s.abs().max() / s.abs().flatten(1).median(dim=1).values,
+            "you compared every state with the peak of all states. Each state has a peak of its own.",
+        ),
+        (
+            lambda s: peak_ratio(s.pow(2)),
+            "you squared the values, so this is the square of the ratio. The magnitude is the absolute value.",
         ),
     ],
+    difficulty=1,
+    importance=2,
+    minutes=5,
 )
 
 
@@ -187,6 +207,9 @@ outliers = Exercise(
             "it: compare with the median size.",
         ),
     ],
+    difficulty=1,
+    importance=3,
+    minutes=8,
 )
 
 
@@ -200,7 +223,7 @@ def writers(weight, inputs, token, feature, count):
 
 def writers_cases(generator):
     weight = torch.tensor([[0.9, -0.4, 0.1, 0.6], [-0.2, 0.8, 0.3, -0.5], [0.7, 0.05, -0.6, 0.4]])  # [out, in]
-    inputs = torch.tensor([[1.0, -2.0, 9.0, 0.5], [3.0, 1.0, -4.0, 1.5], [-1.0, 2.0, 0.5, 8.0], [2.0, 5.0, 1.0, -3.0]])
+    inputs = torch.tensor([[1.0, -2.0, 10.0, 0.5], [3.0, 1.0, -4.0, 1.5], [-1.0, 2.0, 0.5, 8.0], [2.0, 5.0, 1.0, -3.0]])
     square = normal(generator, 6, 6), normal(generator, 6, 6)
     return [
         (weight, inputs, 0, 0, 2),
@@ -260,25 +283,33 @@ writing = Exercise(
             lambda w, x, t, f, n: (w[:, f] * x[t]).abs().argsort(descending=True, stable=True)[:n],
             "you took a column of the weight. weight is [out, in]: row i writes output feature i.",
         ),
+        (
+            lambda w, x, t, f, n: (w[f] * x[t]).abs().argsort(descending=True, stable=True),
+            "these are all columns, in the right order. Only the first `count` are wanted.",
+        ),
     ],
+    difficulty=1,
+    importance=3,
+    minutes=8,
 )
 
 
 # 01.4 An experiment: where does it hurt? -------------------------------------------------------------------------------
 
 
-def damage_by_layer(model, tokens, length, layers, token, feature):
+def damage_by_state(model, tokens, length, places, token, feature):
     from wanda import perplexity
     from wanda.tools.outliers import replaced
 
     damage = []
-    for layer in layers:
-        with replaced(model, layer, token, feature, 0.0):
+    for place in places:
+        with replaced(model, place, token, feature, 0.0):
             damage.append(perplexity(model, tokens, length))
-    return torch.tensor(damage)  # [layers]
+    return torch.tensor(damage)  # [places]
 
 
-def damage_by_layer_cases(generator):
+def small_model(generator):
+    """A random model of three blocks."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -288,7 +319,7 @@ def damage_by_layer_cases(generator):
         num_hidden_layers=3,
         num_attention_heads=2,
         num_key_value_heads=2,
-        max_position_embeddings=64,
+        max_position_embeddings=2048,  # so that perplexity's own default length is allowed
         tie_word_embeddings=False,
     )
     with torch.random.fork_rng(devices=[]):  # transformers draws weights from the global generator
@@ -296,6 +327,11 @@ def damage_by_layer_cases(generator):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(0.5 * normal(generator, *parameter.shape))
+    return model
+
+
+def damage_by_state_cases(generator):
+    model = small_model(generator)
     tokens = torch.randint(32, (48,), generator=generator)
     return [(model, tokens, 16, [0, 1, 3], 0, 5), (model, tokens, 12, [3, 2], 1, 7)]
 
@@ -303,57 +339,78 @@ def damage_by_layer_cases(generator):
 damage = Exercise(
     "01.4",
     "where does it hurt",
-    damage_by_layer,
-    damage_by_layer_cases,
+    damage_by_state,
+    damage_by_state_cases,
     hints=(
-        "A loop over the layers: enter `with replaced(...)`, measure, leave. Collect one number per turn.",
-        "with replaced(model, layer, token, feature, 0.0): damage.append(perplexity(model, tokens, length)); at the "
+        "A loop over the places: enter `with replaced(...)`, measure, leave. Collect one number per turn.",
+        "with replaced(model, place, token, feature, 0.0): damage.append(perplexity(model, tokens, length)); at the "
         "end torch.tensor(damage).",
     ),
     wrong=[
         (
-            lambda m, ids, n, layers, t, f: damage_by_layer(m, ids, n, layers, slice(None), f),
+            lambda m, ids, n, places, t, f: damage_by_state(m, ids, n, places, slice(None), f),
             "you set the feature to zero at every token. Set it at one token only.",
         ),
         (
-            lambda m, ids, n, layers, t, f: damage_by_layer(m, ids, n, layers, t, slice(None)),
+            lambda m, ids, n, places, t, f: damage_by_state(m, ids, n, places, t, slice(None)),
             "you set the whole hidden state of the token to zero. Set one of its features only.",
         ),
         (
-            lambda m, ids, n, layers, t, f: damage_by_layer(m, ids, n, layers, f, t),
-            "token and feature are swapped: replaced(model, layer, token, feature, value).",
+            lambda m, ids, n, places, t, f: damage_by_state(m, ids, n, places, f, t),
+            "token and feature are swapped: replaced(model, place, token, feature, value).",
         ),
         (
-            lambda m, ids, n, layers, t, f: damage_by_layer(m, ids, n, [layer + 1 for layer in layers], t, f),
-            "you are one layer late. Hidden state i is the input of block i; no shift is needed.",
+            lambda m, ids, n, places, t, f: damage_by_state(m, ids, n, [place + 1 for place in places], t, f),
+            "you are one state late. Hidden state i is the input of block i; no shift is needed.",
         ),
         (
-            lambda m, ids, n, layers, t, f: damage_by_layer(m, ids, n, range(len(layers)), t, f),
-            "you counted 0, 1, 2, ... `layers` holds the hidden states to use: loop over its entries, not over its "
+            lambda m, ids, n, places, t, f: damage_by_state(m, ids, n, range(len(places)), t, f),
+            "you counted 0, 1, 2, ... `places` holds the hidden states to use: loop over its entries, not over its "
             "length.",
         ),
         (
-            lambda *given: damage_by_layer(*given) - damage_left_out(*given),
+            lambda *given: damage_by_state(*given) - damage_left_out(*given),
             "you subtracted the perplexity of the unchanged model. The perplexities themselves are wanted.",
         ),
         (
-            lambda *given: damage_by_layer(*given).log(),
+            lambda *given: damage_by_state(*given).log(),
             "these are losses, the logarithms. The perplexities themselves are wanted.",
         ),
         (
-            lambda *given: damage_by_layer(*given) / damage_left_out(*given),
+            lambda *given: damage_by_state(*given) / damage_left_out(*given),
             "you divided by the perplexity of the unchanged model. The perplexities themselves are wanted.",
+        ),
+        (
+            lambda m, ids, n, places, t, f: damage_by_state(m, ids[:n], n, places, t, f),
+            "you measured on the first window only. Give all of `tokens` to wanda.perplexity: it cuts them into windows "
+            "of `length`, and the value is set to zero in each of them.",
+        ),
+        (
+            lambda m, ids, n, places, t, f: damage_by_state(m, ids, len(ids), places, t, f),
+            "you measured in one long window. Pass `length` on to wanda.perplexity, so that every window has a token at "
+            "that position.",
+        ),
+        (
+            lambda m, ids, n, places, t, f: damage_by_state(m, ids, n, sorted(places), t, f),
+            "you sorted the places. The perplexities are wanted in the order of `places`.",
+        ),
+        (
+            lambda *given: damage_by_state(*given)[:1],
+            "you returned after the first place. Is your `return` inside the loop?",
         ),
     ],
     tolerance=1e-4,
+    difficulty=2,
+    importance=2,
+    minutes=15,
 )
 
 
 @damage.misconception(
-    "your interventions pile up: the value set to zero at one layer is still zero when you measure the next. Leave the "
+    "your interventions pile up: the value set to zero at one place is still zero when you measure the next. Leave the "
     "`with` before you go on."
 )
-def damage_piling_up(model, tokens, length, layers, token, feature):
+def damage_piling_up(model, tokens, length, places, token, feature):
     from contextlib import ExitStack
 
     from wanda import perplexity
@@ -361,14 +418,249 @@ def damage_piling_up(model, tokens, length, layers, token, feature):
 
     damage = []
     with ExitStack() as stack:
-        for layer in layers:
-            stack.enter_context(replaced(model, layer, token, feature, 0.0))
+        for place in places:
+            stack.enter_context(replaced(model, place, token, feature, 0.0))
             damage.append(perplexity(model, tokens, length))
     return torch.tensor(damage)
 
 
 @damage.misconception("you measured the unchanged model: call perplexity inside the `with`.")
-def damage_left_out(model, tokens, length, layers, token, feature):
+def damage_left_out(model, tokens, length, places, token, feature):
     from wanda import perplexity
 
-    return torch.tensor([perplexity(model, tokens, length)] * len(layers))
+    return torch.tensor([perplexity(model, tokens, length)] * len(places))
+
+
+# The pieces: a value replaced by a hook, RMSNorm, the norm of an input ----------------------------------------------------
+
+
+def logits_with(model, window, place, token, feature, value):
+    from wanda import find_blocks
+
+    def overwrite(module, inputs):
+        state = inputs[0].clone()  # [1, tokens, hidden]
+        state[:, token, feature] = value
+        return (state, *inputs[1:])
+
+    hook = find_blocks(model)[place].module.register_forward_pre_hook(overwrite)
+    try:
+        with torch.no_grad():
+            return model(window[None], use_cache=False).logits[0]  # [tokens, vocabulary]
+    finally:
+        hook.remove()
+
+
+def logits_with_cases(generator):
+    model = small_model(generator)
+    window = torch.randint(32, (12,), generator=generator)
+    return [(model, window, 1, 0, 5, 0.0), (model, window, 0, 3, 2, 40.0), (model, window, 2, 1, 7, -25.0)]
+
+
+def logits_by(change):
+    """A wrong idea: `change(state, token, feature, value)` edits the state that the block reads."""
+
+    def wrong(model, window, place, token, feature, value):
+        from wanda import find_blocks
+
+        def overwrite(module, inputs):
+            state = inputs[0].clone()
+            change(state, token, feature, value)
+            return (state, *inputs[1:])
+
+        hook = find_blocks(model)[place].module.register_forward_pre_hook(overwrite)
+        try:
+            with torch.no_grad():
+                return model(window[None], use_cache=False).logits[0]
+        finally:
+            hook.remove()
+
+    return wrong
+
+
+def unchanged_logits(model, window, *_):
+    with torch.no_grad():
+        return model(window[None], use_cache=False).logits[0]
+
+
+overwriting = Exercise(
+    "01.b1",
+    "a value replaced by a hook",
+    logits_with,
+    logits_with_cases,
+    hints=(
+        "A forward pre-hook gets (module, inputs), inputs[0] being what the block reads, and may return other inputs. "
+        "What is left to do when the pass is over?",
+        "In the hook: state = inputs[0].clone(); state[:, token, feature] = value; return (state, *inputs[1:]). Register "
+        "it on find_blocks(model)[place].module, and remove it in a `finally`.",
+    ),
+    wrong=[
+        (
+            unchanged_logits,
+            "these are the unchanged logits. Does your hook return the new inputs, and does the pass run before the hook "
+            "is removed?",
+        ),
+        (
+            lambda m, w, p, t, f, v: logits_by(lambda s, t, f, v: s[:, :, f].fill_(v))(m, w, p, t, f, v),
+            "you set the feature at every token. Set it at one token only.",
+        ),
+        (
+            lambda m, w, p, t, f, v: logits_by(lambda s, t, f, v: s[:, t].fill_(v))(m, w, p, t, f, v),
+            "you set all features of the token. Set one of them only.",
+        ),
+        (
+            lambda m, w, p, t, f, v: logits_with(m, w, p, f, t, v),
+            "token and feature are swapped: a hidden state is [1, tokens, hidden].",
+        ),
+        (
+            lambda m, w, p, t, f, v: logits_by(lambda s, t, f, v: s[:, t, f].add_(v))(m, w, p, t, f, v),
+            "you added the value. It takes the place of the old one.",
+        ),
+        (
+            lambda m, w, p, t, f, v: logits_with(m, w, p, t, f, 0.0),
+            "you always set zero. `value` says what to set.",
+        ),
+        (
+            lambda m, w, p, t, f, v: logits_with(m, w, min(p + 1, 2), t, f, v),
+            "you are one block late: hidden state i is what block i reads.",
+        ),
+        (
+            lambda *given: logits_with(*given).log_softmax(dim=-1),
+            "these are log-probabilities. The logits themselves are wanted.",
+        ),
+        (
+            lambda *given: logits_with(*given)[None],
+            "the batch dimension is left: the window is one text, and [tokens, vocabulary] is wanted.",
+        ),
+    ],
+    tolerance=1e-4,
+    difficulty=3,
+    importance=2,
+    minutes=15,
+)
+
+
+def rms_norm(state, gain, epsilon):
+    mean_square = state.pow(2).mean(dim=1, keepdim=True)  # [tokens, 1]
+    return gain * state / (mean_square + epsilon).sqrt()  # [tokens, hidden]
+
+
+def rms_norm_cases(generator):
+    toy = torch.tensor([[3.0, -4.0, 0.0, 5.0], [1.0, 1.0, 1.0, 1.0], [100.0, 1.0, -1.0, 2.0]])
+    gain = torch.tensor([1.0, 2.0, 0.5, 1.0])
+    square = normal(generator, 6, 6) + 0.5
+    return [
+        (toy, gain, 1e-5),
+        (square, normal(generator, 6).abs(), 1e-5),
+        (0.1 * normal(generator, 5, 8), normal(generator, 8).abs(), 0.5),
+    ]
+
+
+normalising = Exercise(
+    "01.b2",
+    "RMSNorm",
+    rms_norm,
+    rms_norm_cases,
+    hints=(
+        "One number per token says how large its vector is. Over which dimension is the mean, and which shape does it "
+        "need to divide [tokens, hidden]?",
+        "state.pow(2).mean(dim=1, keepdim=True) + epsilon, then the root; gain * state / root.",
+    ),
+    wrong=[
+        (
+            lambda s, g, e: g * s / (s.pow(2).mean(dim=0, keepdim=True) + e).sqrt(),
+            "your mean runs over the tokens. Each token is normalised by itself: the mean over its features, dim=1.",
+        ),
+        (
+            lambda s, g, e: g * s / (s.pow(2).sum(dim=1, keepdim=True) + e).sqrt(),
+            "you divided by the norm. RMSNorm takes the mean of the squares, not their sum.",
+        ),
+        (
+            lambda s, g, e: g * s / (s.pow(2).mean() + e).sqrt(),
+            "you took one mean over the whole state. Each token is normalised by itself.",
+        ),
+        (
+            lambda s, g, e: s / (s.pow(2).mean(dim=1, keepdim=True) + e).sqrt(),
+            "the gain is missing: each feature has a learned factor of its own.",
+        ),
+        (
+            lambda s, g, e: g * s / (s.pow(2).mean(dim=1, keepdim=True).sqrt() + e),
+            "you added epsilon after the root. It belongs under the root.",
+        ),
+        (
+            lambda s, g, e: g * s / s.pow(2).mean(dim=1, keepdim=True).sqrt(),
+            "epsilon is missing under the root. It keeps a token of zeros from dividing by zero.",
+        ),
+        (
+            lambda s, g, e: g * s / (s.pow(2).mean(dim=1, keepdim=True) + e),
+            "the root is missing: divide by the root of the mean square.",
+        ),
+        (
+            lambda s, g, e: (
+                g * (s - s.mean(dim=1, keepdim=True)) / (s.var(dim=1, keepdim=True, correction=0) + e).sqrt()
+            ),
+            "this is LayerNorm. RMSNorm subtracts no mean.",
+        ),
+        (
+            lambda s, g, e: g * s / (s.pow(2).mean(dim=1) + e).sqrt(),
+            "the mean squares have the shape [tokens], which is lined up with the features. keepdim=True makes it "
+            "[tokens, 1].",
+        ),
+        (
+            lambda s, g, e: rms_norm(g * s, torch.ones_like(g), e),
+            "you multiplied by the gain before you normalised. The root is of the state's own mean square; the gain comes "
+            "last.",
+        ),
+        (
+            lambda s, g, e: g * s / (s.abs().mean(dim=1, keepdim=True) + e),
+            "you took the mean magnitude. RMS is the root of the mean square.",
+        ),
+    ],
+    difficulty=1,
+    importance=2,
+    minutes=8,
+)
+
+
+def input_norms(inputs):
+    return inputs.pow(2).sum(dim=0).sqrt()  # [in]
+
+
+def input_norms_cases(generator):
+    toy = torch.tensor([[0.5, 1.0, 4.0, 0.25], [-0.5, 1.0, 4.0, -0.25], [0.5, -1.0, 4.0, 0.25], [0.5, 1.0, -4.0, 0.25]])
+    return [(toy,), (normal(generator, 6, 6) + 1,), (100 * normal(generator, 7, 5) - 30,), (normal(generator, 1, 4),)]
+
+
+strength = Exercise(
+    "01.b3",
+    "the norm of each input feature",
+    input_norms,
+    input_norms_cases,
+    hints=(
+        "One number per input feature: which dimension has to go?",
+        "Square, sum over the tokens (dim=0), take the root; or inputs.norm(dim=0).",
+    ),
+    wrong=[
+        (
+            lambda x: x.norm(dim=1),
+            "this is one norm per token. One per input feature is wanted: the sum runs over the tokens, dim=0.",
+        ),
+        (lambda x: x.pow(2).sum(dim=0), "this is the square of the norm. The root is missing."),
+        (lambda x: x.pow(2).mean(dim=0).sqrt(), "you took the mean of the squares. A norm is the root of their sum."),
+        (
+            lambda x: x.abs().sum(dim=0),
+            "you added up magnitudes, the norm ‖x‖₁. Wanda's is the root of the sum of squares.",
+        ),
+        (lambda x: x.abs().mean(dim=0), "you took the mean magnitude. The root of the sum of squares is wanted."),
+        (lambda x: x.abs().amax(dim=0), "you took the largest magnitude. The root of the sum of squares is wanted."),
+        (lambda x: x.sum(dim=0).abs(), "you added up signed values, which cancel. Square them first."),
+        (lambda x: x.std(dim=0, correction=0), "you subtracted the mean. A constant input is an input, too."),
+        (lambda x: x.norm(), "this is one norm for all. One per input feature is wanted."),
+        (
+            lambda x: x.norm(dim=0) / x.norm(dim=0).median(),
+            "you divided by the median already. The norms themselves are wanted.",
+        ),
+    ],
+    difficulty=1,
+    importance=3,
+    minutes=5,
+)

@@ -1,11 +1,14 @@
-"""Exercises of notebook 04: the walk over the blocks, and the memory it needs."""
+"""Exercises of notebook 04: the walk over the blocks."""
 
-# ruff: noqa: D103 (a wrong idea is explained by its diagnosis, a solution by the notebook)
+# ruff: noqa: D101, D102, D103 (a wrong idea is explained by its diagnosis, a solution by the notebook)
 
-from itertools import pairwise
+from collections import OrderedDict
+from contextlib import suppress
 
 import torch
 from torch import nn
+
+import wanda
 
 from .types import Exercise
 
@@ -16,17 +19,317 @@ def normal(generator, *shape):
 
 
 def linear(weight):
-    """A linear layer with this weight [out, in]. It draws no random numbers of its own."""
+    """A linear layer with this weight [out, in]. It draws no random numbers of its own and has no gradient."""
     layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], bias=False)
     layer.weight.data = weight
-    return layer
+    return layer.requires_grad_(False)
 
 
-# 04.1 What the layers of a block read -----------------------------------------------------------------------------------
+# What the notebook has: the solutions use it under the same names.
+
+
+def linears(block):
+    modules = block.named_modules()
+    return {name: layer for name, layer in modules if isinstance(layer, torch.nn.Linear)}
+
+
+def pruned(weight, norm, sparsity=0.5):
+    return weight.masked_fill(wanda.prune_mask(weight.abs() * norm, sparsity), 0)
+
+
+def run_toy(block, inputs):
+    first, second = block
+    inner = torch.relu(inputs @ first.T)
+    return inner, inputs + inner @ second.T
+
+
+class Caught(Exception):
+    pass
+
+
+# 04.b1 Norms of what the layers read -----------------------------------------------------------------------------------
+
+
+class ToyBlock(nn.Module):
+    """A gated MLP in a residual stream, one of its layers in a submodule; `scale` stands for a block's other arguments."""
+
+    def __init__(self, gate, up, down):
+        super().__init__()
+        self.inner = nn.Sequential(linear(gate), nn.SiLU())
+        self.up, self.down = linear(up), linear(down)
+
+    def forward(self, states, scale=1.0):
+        states = scale * states
+        return states + self.down(self.inner(states) * self.up(states))
+
+
+def toy_block(generator, width, inner):
+    return ToyBlock(normal(generator, inner, width), normal(generator, inner, width), normal(generator, width, inner))
+
+
+def norms_of(block, batches, arguments):
+    squares, handles = {}, []
+
+    def listen(layer, args):
+        tokens = args[0].flatten(0, -2).float()  # [tokens, in]
+        squares[layer] = squares.get(layer, 0) + tokens.square().sum(dim=0).double()  # [in]
+
+    for layer in linears(block).values():
+        handles.append(layer.register_forward_pre_hook(listen))
+    for states in batches:
+        block(states, **arguments)
+    for handle in handles:
+        handle.remove()
+    return [squares[layer].sqrt().float() for layer in linears(block).values()]
+
+
+def norms_of_cases(generator):
+    small = ToyBlock(torch.eye(2), torch.tensor([[1.0, -1.0], [0.5, 2.0]]), torch.eye(2))
+    by_hand = [torch.tensor([[[3.0, 1.0], [0.0, 1.0]]]), torch.tensor([[[4.0, 1.0], [0.0, 0.5]]])]
+    batches = [normal(generator, 2, 5, 4), 3 * normal(generator, 1, 7, 4), normal(generator, 3, 2, 4)]
+    return [
+        (small, by_hand, {}),
+        (toy_block(generator, 4, 6), batches, {"scale": 0.5}),
+        (toy_block(generator, 4, 3), batches[:1], {"scale": 2.0}),
+    ]
+
+
+def _read(block, batches, arguments, what="input"):
+    """Per layer a list over the batches of what it reads (or gives), [tokens, in]."""
+    heard = {layer: [] for layer in linears(block).values()}
+    hooks = [
+        layer.register_forward_hook(
+            lambda layer, args, result: heard[layer].append((args[0] if what == "input" else result).flatten(0, -2))
+        )
+        for layer in heard
+    ]
+    for states in batches:
+        block(states, **arguments)
+    for hook in hooks:
+        hook.remove()
+    return list(heard.values())
+
+
+norms = Exercise(
+    "04.b1",
+    "norms of what a block's layers read",
+    norms_of,
+    norms_of_cases,
+    hints=(
+        "register_forward_pre_hook(hook) calls hook(layer, args) before the layer runs, and args[0] is its input. What "
+        "can the hook add up from batch to batch, so that a single root at the end gives the norms?",
+        "In the hook: tokens = args[0].flatten(0, -2), then add tokens.square().sum(dim=0) to the layer's entry in a "
+        "dict. Register it on each of linears(block).values(), call block(states, **arguments) for each batch, remove "
+        "the handles, and take the roots in the same order.",
+    ),
+    wrong=[
+        (
+            lambda *given: [torch.cat(tokens).norm(dim=0) for tokens in _read(*given, what="output")],
+            "you recorded the layers' outputs. Wanda needs the norms of their inputs: a hook that runs before a layer "
+            "gets them as args[0].",
+        ),
+        (
+            lambda *given: [sum(part.norm(dim=0) for part in tokens) for tokens in _read(*given)],
+            "you added the norms of the batches. Norms do not add up, their squares do: 3 and 4 make 5, not 7.",
+        ),
+        (
+            lambda *given: [tokens[-1].norm(dim=0) for tokens in _read(*given)],
+            "only the last batch counts: the hook overwrites the earlier sum. Add to it instead.",
+        ),
+        (
+            lambda *given: [norm.square() for norm in norms_of(*given)],
+            "the root at the end is missing: these are sums of squares.",
+        ),
+        (
+            lambda block, batches, arguments: norms_of(block, batches, {}),
+            "the block ran without its other arguments: call block(states, **arguments).",
+        ),
+        (
+            lambda *given: [torch.cat(tokens).square().mean(dim=0).sqrt() for tokens in _read(*given)],
+            "you averaged over the tokens (a root mean square). The L2 norm is the root of the sum; within a layer the "
+            "ranking is the same, but the value is not the norm.",
+        ),
+        (
+            lambda *given: norms_of(*given)[1:],
+            "only the block's direct children were found. A layer can lie deeper, as in attention: linears(block) "
+            "finds them all.",
+        ),
+    ],
+    difficulty=2,
+    importance=3,
+    minutes=15,
+)
+
+
+# 04.b2 One block: statistics, zeros, second run ------------------------------------------------------------------------
+
+
+def visit(block, hidden, arguments, sparsity):
+    norms = norms_of(block, hidden, arguments)
+    for layer, norm in zip(linears(block).values(), norms, strict=True):
+        score = layer.weight.abs() * norm  # [out, in] * [in]
+        layer.weight.data.masked_fill_(wanda.prune_mask(score, sparsity), 0)
+    return [block(states, **arguments) for states in hidden]
+
+
+def visit_cases(generator):
+    scales = torch.linspace(0.3, 2, 8)
+    hidden = [normal(generator, 1, 5, 8) * scales for _ in range(3)]
+    return [
+        (toy_block(generator, 8, 12), hidden[:1], {}, 0.5),
+        (toy_block(generator, 8, 12), hidden, {"scale": 0.5}, 0.5),
+        (toy_block(generator, 8, 12), hidden, {"scale": 2.0}, 0.25),
+        (toy_block(generator, 8, 12), hidden, {}, 0.0),
+    ]
+
+
+def _visited(block, hidden, arguments, sparsity, norms=None, at_once=True, whole_layer=False, layers=None):
+    """The visit with one decision changed: other norms, layer after layer, or another group."""
+    norms = norms_of(block, hidden, arguments) if norms is None else norms
+    for index, layer in enumerate(list(linears(block).values())[:layers]):
+        norm = norms[index] if at_once else norms_of(block, hidden, arguments)[index]
+        group = "layer" if whole_layer else "output"
+        mask = wanda.prune_mask(layer.weight.abs() * norm, sparsity, group=group)
+        layer.weight.data.masked_fill_(mask, 0)
+    return [block(states, **arguments) for states in hidden]
+
+
+one_block = Exercise(
+    "04.b2",
+    "one block: norms, zeros, second run",
+    visit,
+    visit_cases,
+    hints=(
+        "Three steps, and their order matters: all norms while the block is dense, then the zeros in every layer, then "
+        "the block once more on the same inputs.",
+        "norms = norms_of(block, hidden, arguments); for each layer and its norm: "
+        "layer.weight.data.masked_fill_(wanda.prune_mask(layer.weight.abs() * norm, sparsity), 0); then "
+        "[block(states, **arguments) for states in hidden].",
+    ),
+    wrong=[
+        (
+            lambda block, hidden, arguments, sparsity: [block(states, **arguments) for states in hidden],
+            "you return the dense block's outputs. The next block reads what the pruned block gives: run it again after "
+            "the zeros.",
+        ),
+        (
+            lambda *given: _visited(*given, at_once=False),
+            "you took a layer's norms after pruning the layers before it. All statistics of a block come from the dense "
+            "block: norms first, then all zeros.",
+        ),
+        (
+            lambda block, hidden, arguments, sparsity: _visited(
+                block, hidden, arguments, sparsity, norms=[1.0] * len(linears(block))
+            ),
+            "you ranked by |w| alone: the score needs the norms of each layer's inputs too.",
+        ),
+        (
+            lambda *given: _visited(*given, whole_layer=True),
+            "the weights competed over the whole layer. Each output has its own ranking: that is what prune_mask does by "
+            "default.",
+        ),
+        (
+            lambda block, hidden, arguments, sparsity: (
+                visit(block, hidden, arguments, sparsity),
+                [block(states) for states in hidden],
+            )[1],
+            "the second run lacks the block's other arguments: call block(states, **arguments).",
+        ),
+        (
+            lambda *given: _visited(*given, layers=-1),
+            "the last layer was not pruned. The loop goes over all of linears(block).",
+        ),
+        (
+            lambda block, hidden, arguments, sparsity: (
+                _visited(block, hidden[:1], arguments, sparsity),
+                [block(states, **arguments) for states in hidden],
+            )[1],
+            "the norms come from the first window only: they are taken over all of them.",
+        ),
+    ],
+    difficulty=2,
+    importance=3,
+    minutes=15,
+)
+
+
+@one_block.misconception(
+    "you kept the weights with the small scores and pruned the large ones. prune_mask is True where a weight goes."
+)
+def visit_inverted(block, hidden, arguments, sparsity):
+    for layer, norm in zip(linears(block).values(), norms_of(block, hidden, arguments), strict=True):
+        mask = wanda.prune_mask(layer.weight.abs() * norm, sparsity)
+        layer.weight.data.masked_fill_(~mask, 0)
+    return [block(states, **arguments) for states in hidden]
+
+
+# 04.b3 The distance from the dense model -------------------------------------------------------------------------------
+
+
+def distance(states, dense):
+    apart = (states - dense).norm(dim=-1) / dense.norm(dim=-1)  # [blocks, tokens]
+    return apart.mean(dim=1)
+
+
+def distance_cases(generator):
+    dense = torch.tensor([[[3.0, 4.0], [0.0, 1.0]], [[6.0, 8.0], [2.0, 0.0]]])
+    loud = normal(generator, 5, 5, 5) * torch.tensor([1.0, 1.0, 30.0, 0.1, 1.0])[:, None]  # tokens of several lengths
+    return [
+        (dense + torch.tensor([0.0, 1.0]), dense),
+        (loud + normal(generator, 5, 5, 5), loud),
+        (normal(generator, 3, 7, 4), normal(generator, 3, 7, 4)),
+    ]
+
+
+far = Exercise(
+    "04.b3",
+    "the distance from the dense model",
+    distance,
+    distance_cases,
+    hints=(
+        "First a number for each block and token, [blocks, tokens]. Over which dimension is a hidden state's length?",
+        "The difference's norm(dim=-1), divided by the dense state's norm(dim=-1), and of that the mean over the tokens, "
+        "dim=1.",
+    ),
+    wrong=[
+        (
+            lambda states, dense: (states - dense).norm(dim=-1).mean(dim=1),
+            "this is the distance itself. The stream grows with depth, so divide each by the length of the dense state.",
+        ),
+        (
+            lambda states, dense: (states - dense).norm(dim=-1).sum(dim=1) / dense.norm(dim=-1).sum(dim=1),
+            "you divided sum by sum, so long states count more. Divide token by token, then take the mean.",
+        ),
+        (
+            lambda states, dense: (states - dense).flatten(1).norm(dim=1) / dense.flatten(1).norm(dim=1),
+            "you took one norm over all tokens of a block: the longest states drown the others. One norm per token "
+            "first.",
+        ),
+        (
+            lambda states, dense: ((states - dense).norm(dim=-1) / states.norm(dim=-1)).mean(dim=1),
+            "you divided by the pruned model's states. The dense model is what we compare with.",
+        ),
+        (
+            lambda states, dense: ((states - dense).norm(dim=-1) / dense.norm(dim=-1)).mean(dim=0),
+            "you averaged over the blocks. The result has a number per block: average over the tokens, dim=1.",
+        ),
+        (
+            lambda states, dense: (1 - states.norm(dim=-1) / dense.norm(dim=-1)).abs().mean(dim=1),
+            "you compared the lengths. Two states of equal length can point in different directions: take the length of "
+            "the difference.",
+        ),
+    ],
+    difficulty=1,
+    importance=2,
+    minutes=5,
+)
+
+
+# 04.1 What the layers of a block read, with padding --------------------------------------------------------------------
 
 
 def block_norms(block, batches, masks):
-    layers = [module for module in block.modules() if isinstance(module, nn.Linear)]
+    layers = [module for module in block.modules() if isinstance(module, torch.nn.Linear)]
     squares, mask = {}, None
 
     def listen(layer, args):
@@ -42,52 +345,91 @@ def block_norms(block, batches, masks):
     return [squares[layer].sqrt().float() for layer in layers]
 
 
+class Mixing(nn.Module):
+    """Adds the mean of the window to each token, as attention might: what is padded shows in the others."""
+
+    def forward(self, states):
+        return states + states.mean(dim=1, keepdim=True)
+
+
+class Others(OrderedDict):
+    """The hooks of a layer that others have hooks on too."""
+
+    def clear(self):
+        raise RuntimeError("some of these hooks are not yours")
+
+
+def shared(weight, bias=None):
+    """A linear layer that refuses to lose all its hooks at once."""
+    layer = linear(weight)
+    layer.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+    layer._forward_pre_hooks = Others()
+    return layer
+
+
 def block_norms_cases(generator):
-    small = nn.Sequential(linear(torch.tensor([[1.0, -1.0], [0.5, 2.0]])), nn.ReLU(), linear(torch.eye(2)))
+    small = nn.Sequential(shared(torch.tensor([[1.0, -1.0], [0.5, 2.0]])), nn.ReLU(), shared(torch.eye(2)))
     ones, twos = torch.tensor([[[3.0, 1.0], [0.0, 1.0]]]), torch.tensor([[[4.0, 1.0], [9.0, 9.0]]])
     full, half = torch.tensor([[True, True]]), torch.tensor([[True, False]])
-    wide = nn.Sequential(linear(normal(generator, 6, 4)), nn.SiLU(), linear(normal(generator, 4, 6)))
-    batches = [normal(generator, 2, 5, 4), 3 * normal(generator, 2, 7, 4)]
-    lengths = [torch.arange(5) < torch.tensor([[5], [3]]), torch.arange(7) < torch.tensor([[2], [7]])]
-    return [(small, [ones, twos], [full, half]), (wide, batches, lengths)]
+    inner = nn.Sequential(shared(normal(generator, 6, 4), normal(generator, 6)), nn.SiLU(), Mixing())
+    nested = nn.Sequential(shared(normal(generator, 4, 4)), Mixing(), inner, shared(normal(generator, 4, 6)))
+    batches = [normal(generator, 2, 5, 4), 3 * normal(generator, 2, 7, 4), normal(generator, 1, 3, 4)]
+    lengths = [[[5], [3]], [[2], [7]], [[0]]]  # of the tokens; the last window is all padding
+    masks = [
+        torch.arange(hidden.shape[1]) < torch.tensor(count) for hidden, count in zip(batches, lengths, strict=True)
+    ]
+    return [(small, [ones, twos], [full, half]), (nested, batches, masks)]
 
 
 def _heard(block, batches, masks, what="input"):
     """Per layer a list over the batches of the tokens [tokens, in] that a hook hears; `what` it listens to."""
-    layers = [module for module in block.modules() if isinstance(module, nn.Linear)]
-    heard = []
-    with torch.no_grad():
-        for hidden, mask in zip(batches, masks, strict=True):
-            of_batch = {}
-            for module in block:
-                result = module(hidden)
-                if module in layers:
-                    of_batch[module] = (hidden if what == "input" else result)[mask]
-                hidden = result
-            heard.append([of_batch[layer] for layer in layers])
-    return [list(of_layer) for of_layer in zip(*heard, strict=True)]
+    parts = [_read(block, [hidden], {}, what) for hidden in batches]
+    return [
+        [of_layer[0][mask.flatten()] for of_layer, mask in zip(layer, masks, strict=True)]
+        for layer in zip(*parts, strict=True)
+    ]
 
 
 hooks = Exercise(
     "04.1",
-    "what the layers of a block read",
+    "what the layers of a block read, with padding",
     block_norms,
     block_norms_cases,
     hints=(
-        "A hook on each nn.Linear, called before its forward, sees the layer's input. Which quantity can it simply "
-        "add up from batch to batch?",
+        "A hook on each nn.Linear, called before its forward, sees the layer's input. The mask of the batch that is just "
+        "running says which of its positions count.",
         "register_forward_pre_hook(hook) calls hook(layer, args). args[0][mask] is [tokens, in]; add up its "
-        ".square().sum(dim=0) per layer, run block(hidden) on each batch, remove the hooks, and take the roots.",
+        ".square().sum(dim=0) per layer, run block(hidden) on each batch, remove the handles, and take the roots.",
     ),
     wrong=[
         (
             lambda *given: [torch.cat(tokens).norm(dim=0) for tokens in _heard(*given, what="output")],
-            "you recorded the layers' outputs. Wanda needs the norms of their inputs: a forward pre-hook gets them as "
-            "args[0].",
+            "you recorded the layers' outputs. Wanda needs the norms of their inputs: a hook that runs before a layer "
+            "gets them as args[0].",
         ),
         (
             lambda block, batches, masks: block_norms(block, batches, [torch.ones_like(mask) for mask in masks]),
             "you counted the padding: leave out the positions where the mask is False.",
+        ),
+        (
+            lambda block, batches, masks: block_norms(block, batches, [~mask for mask in masks]),
+            "you counted the padding and nothing else: the mask is True where there is a token.",
+        ),
+        (
+            lambda block, batches, masks: block_norms(
+                block,
+                [hidden * mask[..., None] for hidden, mask in zip(batches, masks, strict=True)],
+                [torch.ones_like(mask) for mask in masks],
+            ),
+            "you set the padded inputs of the block to zero. A bias makes something of zeros, and attention mixes "
+            "positions. Run the block as it is, and leave padded positions out where a layer's input is counted.",
+        ),
+        (
+            lambda block, batches, masks: block_norms(
+                block, [hidden * mask[..., None] for hidden, mask in zip(batches, masks, strict=True)], masks
+            ),
+            "you changed what the block reads: its padded inputs are zero. They go through it like any other; only the "
+            "counting leaves them out.",
         ),
         (
             lambda block, batches, masks: block_norms(block, batches[-1:], masks[-1:]),
@@ -111,60 +453,77 @@ hooks = Exercise(
             "every layer got the norm of the block's input. The second layer reads what the first one made of it: "
             "each layer needs its own hook.",
         ),
+        (
+            lambda block, *given: [
+                norm
+                for norm, layer in zip(block_norms(block, *given), linears(block).values(), strict=True)
+                if layer in set(block)
+            ],
+            "you looked at the block's direct children only. A layer may lie deeper, as in attention and the MLP: "
+            "block.modules() goes all the way down.",
+        ),
     ],
+    difficulty=2,
+    importance=3,
+    minutes=15,
 )
+
+
+@hooks.misconception(
+    "you cleared all hooks of a layer, also those that others have registered there. Keep the handle that "
+    "register_forward_pre_hook returns, and remove() it."
+)
+def clearing_all_hooks(block, batches, masks):
+    found = block_norms(block, batches, masks)
+    for layer in linears(block).values():
+        layer._forward_pre_hooks.clear()
+    return found
 
 
 # 04.2 The walk -----------------------------------------------------------------------------------------------------------
 
 
 def toy_walk(blocks, inputs, sparsity):
-    def prune(weight, norm):
-        score = weight.abs() * norm  # [out, in]
-        order = score.argsort(dim=1, stable=True)
-        return weight.scatter(1, order[:, : round(sparsity * weight.shape[1])], 0.0)
-
-    pruned = []
+    walked = []
     for first, second in blocks:
-        inner = torch.relu(inputs @ first.T)  # what the second layer reads in the dense block
-        first, second = prune(first, inputs.norm(dim=0)), prune(second, inner.norm(dim=0))
-        pruned.append((first, second))
-        inputs = inputs + torch.relu(inputs @ first.T) @ second.T  # the pruned block feeds the next one
-    return pruned
+        inner, _ = run_toy((first, second), inputs)  # what the second layer reads in the dense block
+        pair = pruned(first, inputs.norm(dim=0), sparsity), pruned(second, inner.norm(dim=0), sparsity)
+        walked.append(pair)
+        _, inputs = run_toy(pair, inputs)  # the pruned block feeds the next one
+    return walked
 
 
 def toy_walk_cases(generator):
     cases = []
-    for blocks, width, inner, sparsity in ((2, 4, 6, 0.5), (3, 6, 8, 0.5), (3, 8, 8, 0.25)):
+    for blocks, width, inner, sparsity in ((2, 4, 6, 0.5), (3, 7, 8, 0.5), (3, 8, 8, 0.25), (1, 6, 4, 0.5)):
         weights = [(normal(generator, inner, width), normal(generator, width, inner)) for _ in range(blocks)]
         cases.append((weights, normal(generator, 12, width) * torch.linspace(0.3, 2, width), sparsity))
     return cases
 
 
-def _walk(blocks, inputs, sparsity, *, inner_of="dense", passes_on="pruned", norms=True):
+def _walk(blocks, inputs, sparsity, *, inner_of="dense", passes_on="pruned", score=None):
     """The walk with one decision changed."""
 
     def prune(weight, norm):
-        score = weight.abs() * (norm if norms else 1)
-        order = score.argsort(dim=1, stable=True)
-        return weight.scatter(1, order[:, : round(sparsity * weight.shape[1])], 0.0)
+        values = weight.abs() * norm if score is None else score(weight, norm)
+        return weight.masked_fill(wanda.prune_mask(values, sparsity), 0)
 
-    pruned = []
+    pairs = []
     for first, second in blocks:
         new_first = prune(first, inputs.norm(dim=0))
         read = first if inner_of == "dense" else new_first
         new_second = prune(second, torch.relu(inputs @ read.T).norm(dim=0))
-        pruned.append((new_first, new_second))
+        pairs.append((new_first, new_second))
         if passes_on == "pruned":
             inputs = inputs + torch.relu(inputs @ new_first.T) @ new_second.T
         elif passes_on == "dense":
             inputs = inputs + torch.relu(inputs @ first.T) @ second.T
         elif passes_on == "no residual":
             inputs = torch.relu(inputs @ new_first.T) @ new_second.T
-    return pruned
+    return pairs
 
 
-walk = Exercise(
+toy = Exercise(
     "04.2",
     "the walk over a toy model",
     toy_walk,
@@ -196,188 +555,153 @@ walk = Exercise(
             "the residual is missing: a block adds its result to its input.",
         ),
         (
-            lambda blocks, x, s: _walk(blocks, x, s, norms=False),
+            lambda blocks, x, s: _walk(blocks, x, s, score=lambda weight, norm: weight.abs()),
             "you ranked by |w| alone: the score needs the norms of each layer's inputs too.",
+        ),
+        (
+            lambda blocks, x, s: _walk(blocks, x, s, score=lambda weight, norm: weight * norm),
+            "you ranked signed weights: a large negative weight went first. The score takes |w|.",
         ),
         (
             lambda blocks, x, s: [*toy_walk(blocks[:1], x, s), *blocks[1:]],
             "only the first block was pruned. The walk goes on to the last one.",
         ),
+        (
+            lambda blocks, x, s: toy_walk(blocks, x, 0.5),
+            "the sparsity is always one half: pass `sparsity` on to `pruned`, whose default it replaces.",
+        ),
     ],
+    difficulty=2,
+    importance=3,
+    minutes=15,
 )
 
 
-# 04.3 The peak of a streamed run -----------------------------------------------------------------------------------------
+# 04.3 Stop at a block ----------------------------------------------------------------------------------------------------
 
 
-def streamed_peak(blocks, embedding, itemsize):
-    def numbers(shapes):
-        return sum(outputs * inputs for outputs, inputs in shapes)
+class Stack(nn.Module):
+    """A model of blocks that does more than call them: it scales the embedding, and what each block gives."""
 
-    start = itemsize * (numbers([embedding]) + numbers(blocks[0]))
-    masks = max(
-        itemsize * numbers(block) + 4 * 4 * max(outputs * inputs for outputs, inputs in block) for block in blocks
-    )
-    reading = max(itemsize * (numbers(one) + numbers(other)) for one, other in pairwise(blocks))
-    return max(start, masks, reading)
+    def __init__(self, embedding, blocks):
+        super().__init__()
+        self.embedding = nn.Embedding.from_pretrained(embedding)
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, tokens):
+        states = 2 * self.embedding(tokens)
+        for block in self.blocks:
+            states = states + 0.5 * block(states)
+        return states.mean(dim=1)
 
 
-def streamed_peak_cases(generator):
-    llama = [(4096, 4096)] * 4 + [(11008, 4096)] * 2 + [(4096, 11008)]
-    even, uneven = [[(8, 8), (16, 8)]] * 3, [[(8, 8), (8, 8)], [(40, 8), (8, 40)], [(8, 8), (24, 8)]]
-    many = [[(8, 8)] * count for count in (5, 7, 4, 7)]  # small layers, so that two blocks weigh more than the copies
+class Absent(nn.Module):
+    """A block that is not in memory."""
+
+    def forward(self, states):
+        raise RuntimeError("a block that is not in memory was run")
+
+
+class Broken(nn.Module):
+    """A block with a fault of its own."""
+
+    def forward(self, states):
+        raise ValueError("this block is broken")
+
+
+def reads(model, index, tokens):
+    caught = []
+
+    def catch(block, args):
+        caught.append(args[0])
+        raise Caught
+
+    handle = model.blocks[index].register_forward_pre_hook(catch)
+    try:
+        with suppress(Caught), torch.no_grad():
+            model(tokens)
+    finally:  # also after an error that is not ours
+        handle.remove()
+    return caught[0]
+
+
+def reads_cases(generator):
+    def stack(present, absent):
+        blocks = [linear(normal(generator, 4, 4)) for _ in range(present)]
+        return Stack(normal(generator, 10, 4), [*blocks, *(Absent() for _ in range(absent))])
+
+    def tokens(*shape):
+        return torch.randint(10, shape, generator=generator)
+
+    broken = Stack(normal(generator, 10, 4), [Broken(), linear(normal(generator, 4, 4))])
     return [
-        (even, (10, 8), 4),
-        (even, (1000, 8), 4),
-        ([llama] * 32, (32000, 4096), 2),
-        (uneven, (10, 8), 2),
-        (uneven, (1000, 8), 2),
-        (many, (10, 8), 4),
-        (many, (100, 8), 2),
+        (stack(2, 1), 2, tokens(1, 3)),
+        (stack(0, 3), 0, tokens(2, 3)),
+        (stack(3, 2), 3, tokens(2, 5)),
+        (broken, 1, tokens(1, 3)),
     ]
 
 
-def _numbers(shapes):
-    return sum(outputs * inputs for outputs, inputs in shapes)
-
-
-def _moments(blocks, embedding, itemsize, copy=4):
-    """The bytes of each of the three moments, with working copies of `copy` bytes a number."""
-    start = itemsize * (_numbers([embedding]) + _numbers(blocks[0]))
-    masks = max(itemsize * _numbers(block) + 4 * copy * max(_numbers([shape]) for shape in block) for block in blocks)
-    reading = itemsize * max(_numbers(one) + _numbers(other) for one, other in pairwise(blocks))
-    return start, masks, reading
-
-
-peak = Exercise(
+stop = Exercise(
     "04.3",
-    "the peak of a streamed run",
-    streamed_peak,
-    streamed_peak_cases,
+    "stop at a block",
+    reads,
+    reads_cases,
     hints=(
-        "Three moments, three sums. Only one of the three needs to know about float32.",
-        "max of: itemsize * (embedding + first block); the largest itemsize * block + 16 * largest layer of that "
-        "block; itemsize * the largest pair of neighbours, pairwise(blocks).",
+        "A hook that runs before block `index` sees what the block is about to read. How can it keep the block from "
+        "running?",
+        "As in inputs_of_first_block: the pre-hook appends args[0] to a list and raises Caught; suppress(Caught) around "
+        "model(tokens). Put handle.remove() under `finally`, so that it is called after other errors too.",
     ),
     wrong=[
         (
-            lambda blocks, embedding, size: size * (_numbers([embedding]) + sum(map(_numbers, blocks))),
-            "this is the whole model. When streaming, each block is freed before the next but one is read.",
+            lambda model, index, tokens: model(tokens),
+            "a block that is not in memory was run. Stop the pass before block `index` runs: an exception raised in its "
+            "pre-hook ends it. (A forward hook, or a pre-hook that returns, comes too late.)",
         ),
         (
-            lambda blocks, embedding, size: streamed_peak(blocks, embedding, size) // size,
-            "you counted numbers, not bytes. How many bytes does each take?",
+            lambda model, index, tokens: reads(model, max(index - 1, 0), tokens),
+            "you caught what the block before it reads. The hook belongs on model.blocks[index].",
         ),
         (
-            lambda blocks, embedding, size: max(_moments(blocks, embedding, size, copy=size)),
-            "the working copies are float32 whatever the checkpoint's dtype: 4 bytes each, not itemsize.",
+            lambda model, index, tokens: reads(model, 0, tokens),
+            "you caught what the first block reads. The hook belongs on model.blocks[index].",
         ),
         (
-            lambda *given: max(_moments(*given, copy=0)),
-            "the moment when masks are chosen is missing: four float32 copies of the current layer are then in memory "
-            "beside the block.",
-        ),
-        (
-            lambda *given: max(_moments(*given)[:2]),
-            "the moment when the next block is read is missing: two neighbours are then in memory.",
-        ),
-        (
-            lambda blocks, e, size: max(streamed_peak(blocks, e, size), 2 * size * max(map(_numbers, blocks))),
-            "you took the largest block twice. Only neighbours are in memory together, and the largest two need not "
-            "be neighbours.",
-        ),
-        (
-            lambda blocks, embedding, size: streamed_peak(blocks, (0, 0), size),
-            "the embedding is missing: to make the first block's inputs it has to be in memory beside that block.",
+            lambda model, index, tokens: reads(model, index, tokens)[0],
+            "you returned the first window only. What the block reads is [batch, length, hidden].",
         ),
     ],
+    difficulty=2,
+    importance=2,
+    minutes=10,
 )
 
 
-@peak.misconception(
-    "you added up what is never in memory together. Compute each of the three moments, and take the largest."
+@stop.misconception(
+    "you called the blocks yourself. The model does more than that (it scales, adds positions, passes masks): let it make "
+    "the call, and stop it."
 )
-def peak_as_a_sum(blocks, embedding, itemsize):
-    largest = max(outputs * inputs for block in blocks for outputs, inputs in block)
-    pair = max(_numbers(one) + _numbers(other) for one, other in pairwise(blocks))
-    return itemsize * (_numbers([embedding]) + pair) + 16 * largest
+def blocks_by_hand(model, index, tokens):
+    states = model.embedding(tokens)
+    for block in model.blocks[:index]:
+        states = block(states)
+    return states
 
 
-@peak.misconception(
-    "you put the embedding beside the largest block. It is needed for the first block only, and freed after that."
+@stop.misconception(
+    "you suppressed every error. One that is not yours, such as a broken block's, must come through: suppress only your "
+    "own exception."
 )
-def peak_with_embedding_for_all(blocks, embedding, itemsize):
-    largest = itemsize * (_numbers([embedding]) + max(map(_numbers, blocks)))
-    return max(streamed_peak(blocks, embedding, itemsize), largest)
+def suppressing_all(model, index, tokens):
+    caught = []
 
+    def catch(block, args):
+        caught.append(args[0])
+        raise Caught
 
-# 04.4 Two machines -------------------------------------------------------------------------------------------------------
-
-
-def merged_norm(norms, tokens):
-    return torch.stack(list(norms)).square().sum(dim=0).sqrt()  # [in]
-
-
-def merged_norm_cases(generator):
-    return [
-        ([torch.tensor([3.0, 1.0]), torch.tensor([4.0, 1.0])], [10, 30]),
-        ([torch.tensor([2.0, 0.0, 6.0])], [5]),
-        ([normal(generator, 6).abs() for _ in range(4)], [128, 128, 128, 7]),
-    ]
-
-
-merge = Exercise(
-    "04.4",
-    "one norm from several machines",
-    merged_norm,
-    merged_norm_cases,
-    hints=(
-        "What would one machine compute that had read all texts? Which part of it can be computed in pieces?",
-        "Square, add, root. The numbers of tokens are not needed.",
-    ),
-    wrong=[
-        (
-            lambda norms, tokens: torch.stack(list(norms)).sum(dim=0),
-            "you added the norms. Norms do not add up, their squares do: 3 and 4 make 5, not 7.",
-        ),
-        (
-            lambda norms, tokens: torch.stack(list(norms)).mean(dim=0),
-            "you averaged the norms. More text makes the norm larger; an average does not grow.",
-        ),
-        (
-            lambda norms, tokens: torch.stack(list(norms)).amax(dim=0),
-            "you took the largest norm; what the other machines saw is lost.",
-        ),
-        (lambda norms, tokens: norms[0], "you took the first machine's norm; what the others saw is lost."),
-        (
-            lambda norms, tokens: merged_norm(norms, tokens).square(),
-            "the root at the end is missing: this is the sum of squares.",
-        ),
-        (
-            lambda norms, tokens: merged_norm(norms, tokens) / len(norms) ** 0.5,
-            "you averaged the squares over the machines. Their sum is wanted: it is one sum over all tokens.",
-        ),
-        (
-            lambda norms, tokens: merged_norm(norms, tokens) / sum(tokens) ** 0.5,
-            "you divided by the number of tokens (a root mean square). The ranking within a layer stays the same, but "
-            "the L2 norm is wanted.",
-        ),
-    ],
-)
-
-
-@merge.misconception(
-    "you averaged the norms, weighted by tokens. A squared norm is already a sum over tokens: nothing needs a weight."
-)
-def merged_by_weighted_average(norms, tokens):
-    weights = torch.tensor(tokens, dtype=torch.float32)
-    return (torch.stack(list(norms)) * weights[:, None]).sum(dim=0) / weights.sum()
-
-
-@merge.misconception(
-    "you weighted the squares by tokens. They are already sums over tokens: a machine that saw more of them has larger "
-    "norms."
-)
-def merged_with_weighted_squares(norms, tokens):
-    weights = torch.tensor(tokens, dtype=torch.float32)
-    return ((torch.stack(list(norms)).square() * weights[:, None]).sum(dim=0) / weights.sum()).sqrt()
+    handle = model.blocks[index].register_forward_pre_hook(catch)
+    with suppress(Exception), torch.no_grad():
+        model(tokens)
+    handle.remove()
+    return caught[0]

@@ -8,6 +8,351 @@ import torch
 
 from .types import Exercise
 
+# 07.b1 The mask of N:M --------------------------------------------------------------------------------------------------
+
+
+def n_m_mask(score, keep, size):
+    groups = score.reshape(-1, size)  # [out * in / size, size]
+    order = groups.argsort(dim=1, stable=True)  # smallest first; of equal ones the earlier
+    mask = torch.zeros(groups.shape, dtype=torch.bool)
+    mask.scatter_(1, order[:, : size - keep], True)
+    return mask.reshape(score.shape)
+
+
+def n_m_mask_cases(generator):
+    ties = torch.tensor([[0.8, 0.9, 0.8, 0.3, 0.5, 0.5, 0.5, 0.5]])
+    return [
+        (torch.tensor([[1.0, 4.0, 3.0, 2.0], [4.0, 3.0, 2.0, 1.0], [0.0, 5.0, 0.0, 0.0]]), 2, 4),
+        (ties, 2, 4),
+        (ties, 1, 4),
+        (torch.tensor([[9.0, 8.0, 7.0, 6.0, 1.0, 2.0, 3.0, 4.0]]), 2, 4),  # the best four of the row are one group
+        (torch.randn(8, 16, generator=generator), 4, 8),  # some scores are negative
+        (torch.rand(4, 12, generator=generator), 3, 4),
+        (torch.rand(2, 4, generator=generator), 4, 4),  # nothing to prune
+    ]
+
+
+def _lowest(groups, count, descending=False):
+    """The smallest, or the largest, of each row: bool, of equal ones the earlier."""
+    places = groups.argsort(dim=1, descending=descending, stable=True)[:, :count]
+    return torch.zeros(groups.shape, dtype=torch.bool).scatter(1, places, True)
+
+
+def _later_ties(groups, count):
+    return _lowest(groups.flip(1), count).flip(1)
+
+
+selection = Exercise(
+    "07.b1",
+    "the mask of N:M",
+    n_m_mask,
+    n_m_mask_cases,
+    hints=(
+        "Reshape so that each group is a row, mark the smallest of each row, and reshape back.",
+        "`score.reshape(-1, size)`, then `argsort(dim=1, stable=True)`: its first size - keep columns are the places to mark, "
+        "with `scatter_(1, places, True)` in a mask of False.",
+    ),
+    wrong=[
+        (
+            lambda score, keep, size: ~n_m_mask(score, keep, size),
+            "your mask is the other way round: True marks the weights that are pruned.",
+        ),
+        (
+            lambda score, keep, size: _lowest(score.reshape(-1, size), keep).reshape(score.shape),
+            "you prune N of each group. N are kept, so M - N are pruned; at 2:4 one does not see the difference.",
+        ),
+        (
+            lambda score, keep, size: _lowest(score.reshape(-1, size), size - keep, True).reshape(score.shape),
+            "you prune the largest scores. A large score says that the weight matters.",
+        ),
+        (
+            lambda score, keep, size: _lowest(score, round(score.shape[1] * (1 - keep / size))),
+            "you rank the whole row. Each group of M consecutive inputs gives up M - N by itself.",
+        ),
+        (
+            lambda score, keep, size: _later_ties(score.reshape(-1, size), size - keep).reshape(score.shape),
+            "of equal scores you prune the later. The earlier one goes: sort with stable=True, smallest first.",
+        ),
+        (
+            lambda score, keep, size: _lowest(score.abs().reshape(-1, size), size - keep).reshape(score.shape),
+            "you take the absolute value of the score. A score is ranked as it is; the lowest goes, also where it is negative.",
+        ),
+        (
+            lambda score, keep, size: _lowest(score.reshape(size, -1).T, size - keep).T.reshape(score.shape),
+            "your groups are made of weights that lie far apart. reshape(-1, size) puts neighbours into a group.",
+        ),
+    ],
+    difficulty=1,
+    importance=3,
+    minutes=10,
+)
+
+
+@selection.misconception(
+    "you compare with a threshold, the largest score that is pruned. Where scores are equal that marks too many: choose "
+    "places, not values."
+)
+def by_threshold(score, keep, size):
+    groups = score.reshape(-1, size)
+    if keep == size:
+        return torch.zeros(score.shape, dtype=torch.bool)
+    return (groups <= groups.sort(dim=1).values[:, size - keep - 1, None]).reshape(score.shape)
+
+
+# 07.b2 Packing 2:4 ------------------------------------------------------------------------------------------------------
+
+
+def pack_by_hand(weight):
+    values, places = [], []
+    for row in weight.tolist():
+        for start in range(0, len(row), 4):
+            group = row[start : start + 4]
+            order = sorted(range(4), key=lambda place: group[place] == 0)  # non-zeros first
+            kept = sorted(order[:2])
+            values += [group[place] for place in kept]
+            places += kept
+    shape = (len(weight), -1)
+    return torch.tensor(values).reshape(shape), torch.tensor(places).reshape(shape)
+
+
+def pack_cases(generator):
+    weight = torch.randn(3, 16, generator=generator)
+    return [
+        (torch.tensor([[0.9, 0.0, 0.1, 0.0], [0.0, 0.8, 0.3, 0.0], [0.0, 0.0, -0.6, 2.5]]),),
+        (torch.tensor([[0.0, 0.0, 0.0, 7.0, 0.0, 0.0, 0.0, 0.0]]),),  # groups with fewer than two
+        (torch.tensor([[0.0, 1e-8, 0.0, -1e-8, 5.0, 0.0, 0.0, 0.0]]),),
+        (weight.masked_fill(n_m_mask(weight.abs(), 2, 4), 0),),
+    ]
+
+
+def _packed(weight, choose):
+    """Values and places, with another choice of the two places of a group."""
+    groups = weight.reshape(len(weight), -1, 4)
+    places = torch.tensor([[choose(group) for group in row] for row in groups.tolist()])
+    return groups.gather(2, places).flatten(1), places.flatten(1)
+
+
+def _two(group, spare):
+    """The places of the non-zeros, filled up with spare places."""
+    kept = [place for place in range(4) if group[place] != 0]
+    return sorted(kept + [place for place in spare if place not in kept][: 2 - len(kept)])
+
+
+packing = Exercise(
+    "07.b2",
+    "packing a 2:4 matrix",
+    pack_by_hand,
+    pack_cases,
+    hints=(
+        "Take one group of four. Which two places have to be stored, and which ones if it holds a single non-zero?",
+        "`sorted(range(4), key=lambda place: group[place] == 0)` lists the places of the non-zeros first; sort its first two.",
+    ),
+    wrong=[
+        (
+            lambda weight: (
+                pack_by_hand(weight)[0],
+                pack_by_hand(weight)[1] + torch.arange(weight.shape[1] // 2) // 2 * 4,
+            ),
+            "you store the number of the column. A place within the group, 0 to 3, is enough: it fits in two bits.",
+        ),
+        (
+            lambda weight: _packed(weight, lambda g: sorted(range(4), key=lambda place: -abs(g[place]))[:2]),
+            "you store the larger weight first. Keep the two from left to right, as they stand in the row.",
+        ),
+        (
+            lambda weight: _packed(weight, lambda g: sorted(range(4), key=lambda place: g[place] == 0)[:2]),
+            "in a group with one non-zero you store it first and the zero behind it. Left to right holds for the zero, too.",
+        ),
+        (
+            lambda weight: _packed(weight, lambda g: _two(g, (3, 2, 1, 0))),
+            "you fill groups up with their last zeros. Take the first ones, so that everybody packs a matrix the same way.",
+        ),
+        (
+            lambda weight: _packed(weight, lambda g: [0, 1]),
+            "you store the first two weights of each group, whichever they are. Store those that are not zero.",
+        ),
+        (
+            lambda weight: (pack_by_hand(weight)[0], 3 - pack_by_hand(weight)[1]),
+            "you count the places from the right. They count from the left, 0 to 3.",
+        ),
+        (
+            lambda weight: (pack_by_hand(weight)[0], pack_by_hand(weight)[1] + 1),
+            "your places are 1 to 4. Count from 0: 4 would not fit in two bits.",
+        ),
+        (
+            lambda weight: _packed(weight, lambda g: _two([v if abs(v) > 1e-6 else 0 for v in g], (0, 1, 2, 3))),
+            "you take small weights for zeros. Only an exact zero may be left out.",
+        ),
+    ],
+    difficulty=2,
+    importance=3,
+    minutes=15,
+)
+
+
+# 07.b3 Unpacking 2:4 ----------------------------------------------------------------------------------------------------
+
+
+def unpack_by_hand(values, places):
+    outputs = len(values)
+    groups = torch.zeros(outputs, values.shape[1] // 2, 4, dtype=values.dtype)
+    pairs = (outputs, -1, 2)  # [out, in / 4, 2]
+    groups.scatter_(2, places.reshape(pairs), values.reshape(pairs))
+    return groups.reshape(outputs, -1)
+
+
+def unpack_cases(generator):
+    return [pack_by_hand(*case) for case in pack_cases(generator)]
+
+
+unpacking = Exercise(
+    "07.b3",
+    "unpacking a 2:4 matrix",
+    unpack_by_hand,
+    unpack_cases,
+    hints=(
+        "Two values belong to each group of four. In which columns does the group begin, and where do its two values go?",
+        "Reshape both to [out, in / 4, 2], make zeros [out, in / 4, 4], and `scatter_(2, places, values)`.",
+    ),
+    wrong=[
+        (
+            lambda values, places: unpack_by_hand(values, places.flip(1)),
+            "values and places do not belong together: the first value of a row goes to the first place.",
+        ),
+        (
+            lambda values, places: unpack_by_hand(values, places * 0 + torch.arange(values.shape[1]) % 2),
+            "you put the values into the first two places of each group, whatever their places are.",
+        ),
+        (
+            lambda values, places: unpack_by_hand(values, 3 - places),
+            "you count the places from the right. They count from the left.",
+        ),
+        (
+            lambda values, places: unpack_by_hand(values.abs(), places),
+            "the signs are gone. Put the values back as they are.",
+        ),
+        (
+            lambda values, places: torch.zeros(len(values), 2 * values.shape[1]).scatter(1, places, values),
+            "you take a place for a column of the whole row. The places count within a group of four: add four times the "
+            "number of the group.",
+        ),
+        (
+            lambda values, places: torch.stack([values, torch.zeros_like(values)], dim=2).flatten(1),
+            "you put a zero behind every value. The places say where the values go.",
+        ),
+    ],
+    difficulty=2,
+    importance=2,
+    minutes=12,
+)
+
+
+# 07.b4 Rounding to nearest ----------------------------------------------------------------------------------------------
+
+
+def rounded(weight, bits, size=32):
+    groups = weight.unflatten(1, (-1, size))  # [out, in / size, size]
+    low = groups.amin(dim=2, keepdim=True)
+    step = (groups.amax(dim=2, keepdim=True) - low) / (2**bits - 1)
+    steps = torch.where(step > 0, (groups - low) / step, 0).round()
+    return (low + steps * step).flatten(1)
+
+
+def rounded_cases(generator):
+    return [
+        (torch.tensor([[-1.0, -0.4, 0.3, 2.0, 5.0, 8.0, 5.4, 6.7]]), 2, 4),
+        (torch.tensor([[0.5, 0.5, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0]]), 4, 4),  # groups of equal weights
+        (torch.randn(3, 64, generator=generator), 4, 32),
+        (torch.randn(4, 32, generator=generator), 3, 8),
+        (torch.randn(8, 8, generator=generator), 1, 8),
+    ]
+
+
+def _on_grid(groups, low, high, steps, nearest=torch.round):
+    """Groups of weights on a grid of `steps` steps from low to high."""
+    step = (high - low) / steps
+    return low + nearest(torch.where(step > 0, (groups - low) / step, 0)) * step
+
+
+def _by_group(weight, bits, size, steps=None, nearest=torch.round):
+    groups = weight.unflatten(1, (-1, size))
+    ends = groups.amin(dim=2, keepdim=True), groups.amax(dim=2, keepdim=True)
+    return _on_grid(groups, *ends, steps or 2**bits - 1, nearest).flatten(1)
+
+
+rounding = Exercise(
+    "07.b4",
+    "rounding to nearest",
+    rounded,
+    rounded_cases,
+    hints=(
+        "2**bits values have 2**bits - 1 steps between them. How many steps above the smallest weight of its group is a weight?",
+        "step = (high - low) / (2**bits - 1); ((weight - low) / step).round() counts steps; low + steps * step is the value. "
+        "Where a group's weights are all equal, the step is zero: take care not to divide.",
+    ),
+    wrong=[
+        (
+            lambda weight, bits, size: _by_group(weight, bits, size, 2**bits),
+            "you make 2**bits steps. That needs 2**bits + 1 values, one more than the bits can tell apart.",
+        ),
+        (
+            lambda weight, bits, size: _by_group(weight, bits, size, nearest=torch.floor),
+            "you round down. The nearest value may be the one above.",
+        ),
+        (
+            lambda weight, bits, size: _by_group(weight, bits, weight.shape[1]),
+            "you use one grid for the whole row. Each group has a smallest and a largest weight of its own.",
+        ),
+        (
+            lambda weight, bits, size: (
+                rounded(weight, bits, size)
+                - weight.unflatten(1, (-1, size)).amin(dim=2, keepdim=True).expand(-1, -1, size).flatten(1)
+            ),
+            "you forget to add the smallest weight again: the grid begins there, not at zero.",
+        ),
+        (
+            lambda weight, bits, size: _on_grid(weight, weight.min(), weight.max(), 2**bits - 1),
+            "you use one grid for the whole matrix. A single large weight makes the steps wide for all others: that is why "
+            "groups are used.",
+        ),
+    ],
+    difficulty=2,
+    importance=2,
+    minutes=12,
+)
+
+
+@rounding.misconception(
+    "a group of equal weights becomes NaN: its step is zero, and zero was divided by zero. Leave such a group as it is."
+)
+def divided_by_zero(weight, bits, size):
+    groups = weight.unflatten(1, (-1, size))
+    low, high = groups.amin(dim=2, keepdim=True), groups.amax(dim=2, keepdim=True)
+    step = (high - low) / (2**bits - 1)
+    return (low + ((groups - low) / step).round() * step).flatten(1)
+
+
+@rounding.misconception(
+    "your grid is the same on both sides of zero, as wide as the largest weight. Here it goes from the smallest to the "
+    "largest weight of the group, and wastes no value."
+)
+def symmetric_grid(weight, bits, size):
+    groups = weight.unflatten(1, (-1, size))
+    largest = groups.abs().amax(dim=2, keepdim=True)
+    return _on_grid(groups, -largest, largest, 2**bits - 1).flatten(1)
+
+
+@rounding.misconception(
+    "you return the numbers of the steps. They are what is stored; the weight that the model multiplies with is "
+    "low + steps * step."
+)
+def the_steps(weight, bits, size):
+    groups = weight.unflatten(1, (-1, size))
+    low, high = groups.amin(dim=2, keepdim=True), groups.amax(dim=2, keepdim=True)
+    step = (high - low) / (2**bits - 1)
+    return torch.where(step > 0, (groups - low) / step, 0).round().flatten(1)
+
+
 # 07.1 Is it N:M? -------------------------------------------------------------------------------------------------------
 
 
@@ -41,6 +386,11 @@ def is_n_m_cases(generator):
         (later, 2, 4),
         (later, 3, 4),
         (two_four, 1, 4),
+        (torch.tensor([[1.0, 2.0, 1e-9, 0.0], [0.0, -1e-9, 1.0, 0.0]]), 2, 4),  # nearly zero is not zero
+        (torch.tensor([[1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]]), 4, 8),  # 4:8, but not 2:4
+        (torch.tensor([[1.0, 0.0, 0.0, 2.0, 3.0, 0.0]]), 2, 3),  # a width that 4 does not divide
+        (torch.tensor([[1.0, 1.0, 0.0, 0.0]]), 1, 2),  # 2:4, but not 1:2
+        (torch.randn(2, 4, generator=generator), 4, 4),  # everything may stay
     ]
 
 
@@ -107,7 +457,27 @@ pattern = Exercise(
             "reshape(out, size, -1) takes them from all over the row.",
         ),
         (lambda w, n, m: is_n_m(w[:1], n, m), "you look at the first row only. Check every row."),
+        (
+            lambda w, n, m: is_n_m(w.abs() > 1e-3, n, m),
+            "you take small weights for zeros. A weight of a millionth has to be stored like any other: != 0, without a "
+            "tolerance.",
+        ),
+        (
+            lambda w, n, m: is_n_m(w, 2, 4),
+            "you check 2:4 whatever is asked. Use `keep` and `size`: 4:8 allows matrices that 2:4 does not.",
+        ),
+        (
+            lambda w, n, m: is_n_m(w, n, 4),
+            "your groups always have four weights. `size` says how many: 8 for 4:8.",
+        ),
+        (
+            lambda w, n, m: is_n_m(w, 2, m),
+            "you allow two weights in each group, whatever is asked. `keep` says how many.",
+        ),
     ],
+    difficulty=1,
+    importance=3,
+    minutes=8,
 )
 
 
@@ -205,6 +575,9 @@ storage = Exercise(
             "you round the result to a whole number. An average may have a fraction: /, not //.",
         ),
     ],
+    difficulty=1,
+    importance=2,
+    minutes=8,
 )
 
 
@@ -303,4 +676,7 @@ speedup = Exercise(
         ),
     ],
     tolerance=1e-4,
+    difficulty=2,
+    importance=3,
+    minutes=15,
 )

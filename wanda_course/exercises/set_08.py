@@ -4,6 +4,8 @@
 
 import torch
 
+import wanda
+
 from .types import Exercise
 
 # The masks that Wanda gives the toy matrix with the norms (1, 2, 8, 0.5) and (1, 2, 1, 3), True where pruned.
@@ -44,7 +46,15 @@ overlap = Exercise(
         "element.",
         "(mask_a & mask_b).sum() over (mask_a | mask_b).sum(), as a float.",
     ),
+    difficulty=1,
+    importance=3,
+    minutes=5,
     wrong=[
+        (
+            lambda a, b: float(((a & b).sum(dim=1) / (a | b).sum(dim=1)).mean()),
+            "you averaged the index over the rows. A row with few pruned weights then counts as much as one with many: "
+            "add up over the whole matrix first, and divide once.",
+        ),
         (
             lambda a, b: float((a ^ b).sum() / (a | b).sum()),
             "this is the Jaccard distance: the weights that only one mask prunes, out of those that either prunes. It "
@@ -101,7 +111,7 @@ def chance(sparsity_a, sparsity_b):
 
 
 def chance_cases(generator):
-    return [(0.5, 0.5), (0.5, 0.25), (0.7, 0.7), (0.1, 0.6)]
+    return [(0.5, 0.5), (0.5, 0.25), (0.7, 0.7), (0.1, 0.6), (0.99, 0.01)]
 
 
 by_chance = Exercise(
@@ -113,7 +123,15 @@ by_chance = Exercise(
         "What share of all weights do both prune, if the two know nothing of each other? What share does at least one?",
         "Both: sparsity_a * sparsity_b. At least one: sparsity_a + sparsity_b minus both. The index is the quotient.",
     ),
+    difficulty=1,
+    importance=2,
+    minutes=5,
     wrong=[
+        (
+            lambda a, b: ((a + b) / 2) / (2 - (a + b) / 2),
+            "you put the mean of the two sparsities into the formula for equal ones. What both prune is the product of "
+            "the two, not the square of their mean.",
+        ),
         (
             lambda a, b: a * b,
             "this is the share of all weights that both prune. The index divides it by the share that at least one of "
@@ -171,6 +189,7 @@ def mixed_norm_cases(generator):
         (torch.tensor([3.0, 6.0]), 9, torch.tensor([4.0, 0.0]), 4, 0.5),
         (torch.tensor([3.0, 6.0]), 9, torch.tensor([4.0, 0.0]), 4, 1.0),
         (norm_a, 512, norm_b, 128, 0.25),
+        (norm_a, 512, norm_b, 128, 0.0),
         (norm_a, 100, norm_b, 300, 0.9),
     ]
 
@@ -185,7 +204,15 @@ mixture = Exercise(
         "token of the first source.",
         "The mean square of a source is norm.square() / tokens. Mix the two mean squares by their shares, then sqrt.",
     ),
+    difficulty=2,
+    importance=2,
+    minutes=10,
     wrong=[
+        (
+            lambda a, n_a, b, n_b, s: ((s * n_a * a.square() + (1 - s) * n_b * b.square()) / (n_a + n_b)).sqrt(),
+            "you weighted each square by its number of tokens. A squared norm is already a sum over its tokens: divide "
+            "it by their number, and let the share alone decide.",
+        ),
         (
             lambda a, n_a, b, n_b, s: s * a / n_a**0.5 + (1 - s) * b / n_b**0.5,
             "you mixed the norms. Squares are what add up over tokens: mix the squares, and take the root at the end.",
@@ -246,6 +273,8 @@ def padded_cases(generator):
         ([torch.tensor([5, 2, 7, 2]), torch.tensor([8, 2])], 2),  # the padding's id ends each text
         (words, 3),
         ([torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6])], 9),
+        ([torch.tensor([7, 8])], 0),
+        ([torch.tensor([7, 8]), torch.tensor([], dtype=torch.long)], 1),  # a text without a token
     ]
 
 
@@ -259,6 +288,9 @@ batch = Exercise(
         "torch.full((len(texts), longest), pad) and a mask of False; then, row by row, write the text and True into "
         "the first len(text) places.",
     ),
+    difficulty=2,
+    importance=3,
+    minutes=10,
     wrong=[
         (
             lambda texts, pad: (padded(texts, pad)[0], padded(texts, pad)[0] != pad),
@@ -298,3 +330,237 @@ def padded_with_first_padding(texts, pad):
 def padded_on_the_left(texts, pad):
     ids, mask = padded([text.flip(0) for text in texts], pad)
     return ids.flip(1), mask.flip(1)
+
+
+@batch.misconception(
+    "you leave room for one padding position at the end of every row. The longest text needs none: pad to its length."
+)
+def padded_too_long(texts, pad):
+    ids, mask = padded(texts, pad)
+    width = (0, 1)
+    return torch.nn.functional.pad(ids, width, value=pad), torch.nn.functional.pad(mask, width)
+
+
+# 08.b1 The norm over chosen windows --------------------------------------------------------------------------------------
+
+
+def norm_over(rows, chosen):
+    return rows[chosen].double().sum(dim=0).sqrt().float()  # [in]
+
+
+def norm_cases(generator):
+    rows = torch.rand(6, 5, generator=generator) * 9
+    return [
+        (torch.tensor([[9.0, 16.0], [16.0, 0.0], [0.0, 9.0]]), slice(None)),
+        (torch.tensor([[9.0, 16.0], [16.0, 0.0], [0.0, 9.0]]), slice(2)),
+        (rows, [0, 2, 5]),
+        (rows, slice(1)),
+        (rows * 1e4, slice(3, 6)),
+    ]
+
+
+norm_piece = Exercise(
+    "08.b1",
+    "the norms over any choice of windows",
+    norm_over,
+    norm_cases,
+    hints=(
+        "What adds up over windows: the norms, or their squares?",
+        "rows[chosen] are the sums of squares of the chosen windows; .double(), sum over the windows (dim=0), .sqrt(), "
+        ".float().",
+    ),
+    difficulty=1,
+    importance=3,
+    minutes=5,
+    wrong=[
+        (
+            lambda rows, chosen: rows[chosen].sqrt().sum(dim=0),
+            "you add up the norms of the windows. Squares are what adds up: the root comes after the sum.",
+        ),
+        (
+            lambda rows, chosen: rows[chosen].sum(dim=0),
+            "the root is missing: these are the sums of squares.",
+        ),
+        (
+            lambda rows, chosen: rows.sum(dim=0).sqrt(),
+            "you add up all windows. Only the rows given by `chosen` count.",
+        ),
+        (
+            lambda rows, chosen: rows[chosen].mean(dim=0).sqrt(),
+            "you take the mean over the windows. That ranks the features alike, but a norm is a sum: windows that are "
+            "added later make it grow.",
+        ),
+        (
+            lambda rows, chosen: rows[chosen].square().sum(dim=0).sqrt(),
+            "you square what is a square already: `rows` holds sums of squares.",
+        ),
+        (
+            lambda rows, chosen: rows[chosen].sum(dim=1).sqrt(),
+            "you add up over the features, which leaves one number per window. Add up over the windows, dim=0.",
+        ),
+    ],
+)
+
+
+# 08.b2 Who changes sides, by rank ----------------------------------------------------------------------------------------
+
+
+def changed_by_rank(score, other, sparsity, bins):
+    rank = score.argsort(dim=1).argsort(dim=1)  # [out, in], 0 for the smallest of its row
+    place = (rank * bins // score.shape[1]).flatten()
+    differs = wanda.prune_mask(score, sparsity) ^ wanda.prune_mask(other, sparsity)
+    changed = torch.bincount(place[differs.flatten()], minlength=bins)
+    return changed, torch.bincount(place, minlength=bins)
+
+
+def changed_cases(generator):
+    one, two = torch.rand(2, 8, 20, generator=generator)
+    toy = torch.tensor([[0.9, 0.8, 0.1, 0.2], [0.3, 1.6, 2.4, 0.5], [0.7, 0.1, 0.6, 0.4]])
+    return [
+        (toy, toy.flip(1), 0.5, 4),
+        (one, two, 0.5, 5),
+        (one, one + 0.3 * two, 0.3, 10),
+        (one, two, 0.5, 8),  # 20 ranks do not fill 8 bins evenly
+    ]
+
+
+changed_piece = Exercise(
+    "08.b2",
+    "which weights change sides, by rank",
+    changed_by_rank,
+    changed_cases,
+    hints=(
+        "Two questions: what is a weight's rank within its row, and is it pruned under one score only? The rank of an "
+        "entry is its place in the sorted row: sorting the sorting order gives it.",
+        "rank = score.argsort(dim=1).argsort(dim=1); place = (rank * bins // in).flatten(); differs = the two masks of "
+        "wanda.prune_mask joined by ^; torch.bincount(place[differs.flatten()], minlength=bins), and the same of all.",
+    ),
+    difficulty=3,
+    importance=2,
+    minutes=15,
+    wrong=[
+        (
+            lambda score, other, s, bins: changed_by_argsort(score, other, s, bins),
+            "`argsort` alone gives which weight comes k-th, not the rank of each weight. Apply it once more: the "
+            "position at which a weight's own index stands is its rank.",
+        ),
+        (
+            lambda score, other, s, bins: changed_by_rank(other, score, s, bins),
+            "you rank the weights by `other`. The question is about the ranks under `score`.",
+        ),
+        (
+            lambda score, other, s, bins: tuple(counts.flip(0) for counts in changed_by_rank(score, other, s, bins)),
+            "your ranks begin with the largest score of each row. Rank 0 is the smallest.",
+        ),
+        (
+            lambda score, other, s, bins: (
+                changed_by_rank(score, other, s, bins)[1] - changed_by_rank(score, other, s, bins)[0],
+                changed_by_rank(score, other, s, bins)[1],
+            ),
+            "you count the weights on which the two masks agree. Count those on which they differ.",
+        ),
+    ],
+)
+
+
+@changed_piece.misconception(
+    "you rank the weights over the whole layer. Wanda compares within a row, so the threshold is somewhere else in each: "
+    "rank within the row."
+)
+def changed_by_layer(score, other, sparsity, bins):
+    ranks = score.flatten().argsort().argsort().view_as(score)
+    place = (ranks * bins // score.numel()).flatten()
+    differs = wanda.prune_mask(score, sparsity) ^ wanda.prune_mask(other, sparsity)
+    changed = torch.bincount(place[differs.flatten()], minlength=bins)
+    return changed, torch.bincount(place, minlength=bins)
+
+
+@changed_piece.misconception(
+    "you count one direction only, weights that `score` keeps and `other` prunes. Those that go the other way change "
+    "sides as well."
+)
+def changed_one_way(score, other, sparsity, bins):
+    place = (score.argsort(dim=1).argsort(dim=1) * bins // score.shape[1]).flatten()
+    lost = wanda.prune_mask(other, sparsity) & ~wanda.prune_mask(score, sparsity)
+    return torch.bincount(place[lost.flatten()], minlength=bins), torch.bincount(place, minlength=bins)
+
+
+def changed_by_argsort(score, other, sparsity, bins):
+    place = (score.argsort(dim=1) * bins // score.shape[1]).flatten()
+    differs = wanda.prune_mask(score, sparsity) ^ wanda.prune_mask(other, sparsity)
+    changed = torch.bincount(place[differs.flatten()], minlength=bins)
+    return changed, torch.bincount(place, minlength=bins)
+
+
+# 08.b3 The price of a mask -----------------------------------------------------------------------------------------------
+
+
+def price_of(score, mask, sparsity):
+    least = score[wanda.prune_mask(score, sparsity)].norm()
+    return float(score[mask].norm() / least)
+
+
+def price_cases(generator):
+    score, other = torch.rand(2, 6, 12, generator=generator) + 0.1
+    scale = torch.arange(1.0, 7)[:, None]  # rows of different size
+    toy = torch.tensor([[0.9, 0.8, 0.8, 0.3], [0.2, 1.6, 2.4, 0.25]])
+    return [
+        (toy, MASK_A[:2], 0.5),
+        (score, wanda.prune_mask(score), 0.5),  # the best mask costs 1
+        (score, wanda.prune_mask(other), 0.5),
+        (scale * score, wanda.prune_mask(other, 0.25), 0.25),
+    ]
+
+
+price_piece = Exercise(
+    "08.b3",
+    "the price of a mask",
+    price_of,
+    price_cases,
+    hints=(
+        "Which mask removes the least? You have a function that finds it.",
+        "score[mask].norm() over score[wanda.prune_mask(score, sparsity)].norm(), as a float.",
+    ),
+    difficulty=2,
+    importance=2,
+    minutes=10,
+    wrong=[
+        (
+            lambda score, mask, s: float(score[mask].sum() / score[wanda.prune_mask(score, s)].sum()),
+            "you add up the scores. Errors of different weights add up as squares: square, add, and take the root.",
+        ),
+        (
+            lambda score, mask, s: price_of(score, mask, s) ** 2,
+            "you divided the sums of squares. Take the root of each, or of their quotient.",
+        ),
+        (
+            lambda score, mask, s: 1 / price_of(score, mask, s),
+            "your quotient is upside down: the best mask costs 1, and any other more.",
+        ),
+        (
+            lambda score, mask, s: float(score[mask].norm() / score.norm()),
+            "you divide by the score of the whole layer. The least possible is what the mask of this score removes.",
+        ),
+        (
+            lambda score, mask, s: float(score[~mask].norm() / score[wanda.prune_mask(score, s)].norm()),
+            "you took the kept weights. In `mask`, True means pruned: those are what is removed.",
+        ),
+    ],
+)
+
+
+@price_piece.misconception(
+    "your least is taken over the whole layer. The masks compare within each row, `sparsity` of each; so does the least."
+)
+def price_over_the_layer(score, mask, sparsity):
+    least = score.flatten().sort().values[: int(mask.sum())].norm()
+    return float(score[mask].norm() / least)
+
+
+@price_piece.misconception(
+    "you average the price of each row. A row with small scores then counts as much as one with large ones: take the root "
+    "of one sum over the whole layer."
+)
+def price_by_row(score, mask, sparsity):
+    least = score.masked_fill(~wanda.prune_mask(score, sparsity), 0).norm(dim=1)
+    return float((score.masked_fill(~mask, 0).norm(dim=1) / least).mean())

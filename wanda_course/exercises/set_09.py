@@ -13,7 +13,8 @@ from .types import Exercise
 
 def masked_step(weight, gradient, velocity, mask, rate, limit):
     gradient = gradient.masked_fill(mask, 0)  # [out, in]
-    gradient = gradient * min(1.0, limit / float(gradient.norm()))
+    if gradient.norm() > limit:
+        gradient = gradient * (limit / gradient.norm())
     velocity = 0.9 * velocity + gradient
     return (weight - rate * velocity).masked_fill(mask, 0)
 
@@ -33,12 +34,13 @@ def step_cases(generator):
         (weight, gradient, velocity, weight == 0, 0.1, 0.2),  # everything is
         (weight, gradient, velocity, weight == 0, 0.1, 2.0),  # only if the pruned weights are counted in
         (weight, gradient, fresh, weight == 0, 0.1, 2.0),
+        (weight, fresh, velocity, weight == 0, 0.1, 2.0),  # no gradient: the velocity still moves the weight
         *random,
     ]
 
 
 def clipped(gradient, limit):
-    return gradient * min(1.0, limit / float(gradient.norm()))
+    return gradient * (limit / gradient.norm()) if gradient.norm() > limit else gradient
 
 
 step = Exercise(
@@ -49,9 +51,12 @@ step = Exercise(
     hints=(
         "There are two leaks to close, and they need the mask at two places: where the gradient comes in, and where "
         "the weight goes out.",
-        "gradient.masked_fill(mask, 0) first; then clip with min(1, limit / norm), update the velocity, take the "
+        "gradient.masked_fill(mask, 0) first; then times limit / norm if the norm is above the limit, update the velocity, take the "
         "step; and .masked_fill(mask, 0) on the result.",
     ),
+    difficulty=2,
+    importance=3,
+    minutes=10,
     wrong=[
         (
             lambda w, g, v, m, r, limit: w - r * (0.9 * v + clipped(g.masked_fill(m, 0), limit)),
@@ -103,7 +108,13 @@ def adapter_parameters(shapes, rank):
 
 
 def adapter_cases(generator):
-    return [([(3, 4)], 1), ([(576, 576), (192, 576)], 8), ([(4096, 4096)] * 64, 8), ([(1536, 576), (576, 1536)], 4)]
+    return [
+        ([(3, 4)], 1),
+        ([], 8),
+        ([(576, 576), (192, 576)], 8),
+        ([(4096, 4096)] * 64, 8),
+        ([(1536, 576), (576, 1536)], 4),
+    ]
 
 
 adapters = Exercise(
@@ -115,6 +126,9 @@ adapters = Exercise(
         "How many numbers are in a matrix A [rank, in], and how many in B [out, rank]?",
         "For each shape (out, in): rank * in + rank * out.",
     ),
+    difficulty=1,
+    importance=2,
+    minutes=5,
     wrong=[
         (
             lambda shapes, rank: sum(rank * inputs for outputs, inputs in shapes),
@@ -174,6 +188,9 @@ gap = Exercise(
         "before = log(pruned_before / dense_before), after = log(pruned_after / dense_after); the share is 1 − after "
         "/ before.",
     ),
+    difficulty=2,
+    importance=3,
+    minutes=10,
     wrong=[
         (
             lambda p0, p1, d0, d1: 1 - math.log(p1 / d0) / math.log(p0 / d0),
@@ -233,6 +250,8 @@ def merge_cases(generator):
         (weight, A, B, 16.0),
         (weight, *(torch.randn(shape, generator=generator) for shape in ((2, 4), (3, 2))), 8.0),
         (square, *torch.randn(2, 4, 4, generator=generator), 3.0),
+        (weight * torch.tensor([1.0, 1.0, 1e-7, 1.0]), A, B, 2.0),  # kept weights may be tiny
+        (weight + 1, A, B, 2.0),  # nothing is pruned, and nothing lost
     ]
 
 
@@ -246,6 +265,9 @@ merge = Exercise(
         "update = alpha / len(A) * B @ A; pruned = weight == 0; add update.masked_fill(pruned, 0); the share is "
         "update[pruned].square().sum() over update.square().sum().",
     ),
+    difficulty=2,
+    importance=3,
+    minutes=10,
     wrong=[
         (
             lambda w, A, B, alpha: (w + alpha / len(A) * B @ A, masked_merge(w, A, B, alpha)[1]),
@@ -271,6 +293,11 @@ merge = Exercise(
             "two are often close, but what counts is how large the update is there.",
         ),
         (
+            lambda w, A, B, alpha: masked_merge(w.masked_fill(w.abs() < 1e-5, 0), A, B, alpha),
+            "you take tiny weights for pruned ones. A kept weight may be as small as it likes: only an exact zero was "
+            "pruned.",
+        ),
+        (
             lambda *given: (masked_merge(*given)[0], 1 - masked_merge(*given)[1]),
             "your merged weight is right, but the second number is what is kept, not lost.",
         ),
@@ -294,3 +321,214 @@ def merge_lost_absolute(weight, A, B, alpha):
     update = alpha / len(A) * B @ A
     lost = update[weight == 0].abs().sum() / update.abs().sum()
     return masked_merge(weight, A, B, alpha)[0], float(lost)
+
+
+# 09.b1 The gradient of a layer -------------------------------------------------------------------------------------------
+
+
+def layer_gradient(weight, X, wanted):
+    D = X @ weight.T - wanted  # [tokens, out]
+    return D.T @ X
+
+
+def gradient_cases(generator):
+    toy = torch.tensor([[0.9, 0.0, 0.1, 0.0], [0.0, 0.8, 0.3, 0.0], [0.7, 0.0, -0.6, 0.0]])
+    X, other = (torch.randn(shape, generator=generator) for shape in ((5, 4), (3, 4)))
+    square = torch.randn(4, 4, generator=generator)  # where a forgotten transpose raises no error
+    return [
+        (torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0.0], [0.0, 3.0]]), torch.tensor([[0.0], [5.0]])),
+        (toy, X, torch.randn(5, 3, generator=generator)),
+        (square, torch.randn(4, 4, generator=generator), torch.randn(4, 4, generator=generator)),
+        (toy, other, other @ toy.T),  # no error, no gradient
+    ]
+
+
+gradient_piece = Exercise(
+    "09.b1",
+    "the gradient of a layer",
+    layer_gradient,
+    gradient_cases,
+    hints=(
+        "First the errors at the outputs, one per token and output. A weight's gradient is the sum over the tokens of "
+        "the error at its output times its input.",
+        "D = X @ weight.T - wanted; D.T @ X is that sum for all weights at once.",
+    ),
+    difficulty=2,
+    importance=3,
+    minutes=10,
+    wrong=[
+        (
+            lambda weight, X, wanted: 2 * layer_gradient(weight, X, wanted),
+            "your gradient is twice as large: that of the squared error. Half of it is asked for.",
+        ),
+        (
+            lambda weight, X, wanted: layer_gradient(weight, X, wanted) / len(X),
+            "you take the mean over the tokens. The loss here is a sum, so is its gradient.",
+        ),
+        (
+            lambda weight, X, wanted: -layer_gradient(weight, X, wanted),
+            "the sign is reversed. The error is what the layer gives minus what it should give.",
+        ),
+        (
+            lambda weight, X, wanted: layer_gradient(weight, X, wanted).masked_fill(weight == 0, 0),
+            "you set the gradient to zero where the weight is zero. The loss knows no mask: a pruned weight has a gradient "
+            "like any other.",
+        ),
+        (
+            lambda weight, X, wanted: layer_gradient(weight, X, wanted).T,
+            "this is the transpose, [in, out]. The gradient has the shape of the weight.",
+        ),
+        (
+            lambda weight, X, wanted: -wanted.T @ X,
+            "you left out what the layer gives now. The error is X weightᵀ minus what is wanted.",
+        ),
+        (
+            lambda weight, X, wanted: (X @ weight - wanted).T @ X,
+            "the outputs are X weightᵀ: each output is the product of a token with a row of the weight.",
+        ),
+    ],
+)
+
+
+# 09.b2 What an adapter adds ----------------------------------------------------------------------------------------------
+
+
+def lora_output(x, A, B, scale):
+    return scale * (x @ A.T @ B.T)
+
+
+def lora_cases(generator):
+    one = (torch.randn(shape, generator=generator) for shape in ((5, 4), (2, 4), (3, 2)))
+    two = (torch.randn(shape, generator=generator) for shape in ((2, 3, 6), (1, 6), (5, 1)))
+    square = torch.randn(3, 4, 4, generator=generator)
+    return [
+        (torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[1.0, 1.0, 1.0]]), torch.tensor([[2.0], [-1.0]]), 0.5),
+        (*one, 2.0),
+        (*two, 4.0),
+        (*square, 1.5),
+    ]
+
+
+lora_piece = Exercise(
+    "09.b2",
+    "what an adapter adds",
+    lora_output,
+    lora_cases,
+    hints=(
+        "Two small layers in a row: A takes in numbers to r, B takes r to out.",
+        "x @ A.T is [..., r]; times B.T it is [..., out]; times scale.",
+    ),
+    difficulty=1,
+    importance=3,
+    minutes=5,
+    wrong=[
+        (lambda x, A, B, scale: x @ A.T @ B.T, "`scale` is missing."),
+        (
+            lambda x, A, B, scale: scale / len(A) * (x @ A.T @ B.T),
+            "you divide by the rank once more. `scale` is alpha / r already.",
+        ),
+        (
+            lambda x, A, B, scale: x @ A.T @ B.T + scale,
+            "you add `scale`. It multiplies the product.",
+        ),
+        (
+            lambda x, A, B, scale: x @ (B @ A) * scale,
+            "you multiply x by B A without the transpose. A row of B A belongs to an output: x (B A)ᵀ. It would also form "
+            "the whole [out, in] matrix, which is to be avoided.",
+        ),
+        (
+            lambda x, A, B, scale: x + lora_output(x, A, B, scale),
+            "you add x. The adapter's output is added to that of the layer, W x, which is done elsewhere.",
+        ),
+    ],
+)
+
+
+# 09.b3 A difference and its error ----------------------------------------------------------------------------------------
+
+
+def paired_error(one, other, span):
+    difference = (one - other).double()  # [n]
+    spans = torch.stack([part.mean() for part in difference.split(span)])
+    return float(difference.mean()), float(spans.std() / len(spans) ** 0.5)
+
+
+def paired_cases(generator):
+    page = torch.rand(40, generator=generator) * 6  # hard and easy tokens, the same for both models
+    noise = torch.randn(2, 40, generator=generator)
+    return [
+        (torch.tensor([1.0, 3.0, 2.0, 4.0]), torch.tensor([0.5, 1.5, 1.0, 2.0]), 2),
+        (page + 0.2, page + 0.1 * noise[0], 8),
+        (page + 0.3 * noise[0], page + 0.3 * noise[1], 5),
+        (page[:37], page[:37] + noise[0, :37], 8),  # the last span holds fewer tokens
+        (page, page + noise[1], 1),
+    ]
+
+
+paired_piece = Exercise(
+    "09.b3",
+    "a difference and its standard error",
+    paired_error,
+    paired_cases,
+    hints=(
+        "Both models read the same tokens: take the difference first, token by token, and only then ask how much it "
+        "varies from span to span.",
+        "difference = one - other; means = torch.stack([part.mean() for part in difference.split(span)]); the error is "
+        "means.std() / len(means) ** 0.5.",
+    ),
+    difficulty=2,
+    importance=2,
+    minutes=15,
+    wrong=[
+        (
+            lambda one, other, span: (paired_error(one, other, span)[0], float(span_means(one - other, span).std())),
+            "your difference is right. For its error you returned the standard deviation of the spans; that of their mean "
+            "is smaller, by the root of their number.",
+        ),
+        (
+            lambda one, other, span: paired_error(one, other, 1),
+            "you treat every token as independent. Take the means over spans first: neighbouring tokens go together.",
+        ),
+        (
+            lambda one, other, span: (-paired_error(one, other, span)[0], paired_error(one, other, span)[1]),
+            "your difference has the wrong sign: it is one minus other.",
+        ),
+        (
+            lambda one, other, span: (
+                paired_error(one, other, span)[0],
+                float(span_means(one - other, span).var() / len(span_means(one, span))),
+            ),
+            "your difference is right. Its error is the root of what you returned: you stopped at the variance of the mean.",
+        ),
+    ],
+)
+
+
+def span_means(values, span):
+    return torch.stack([part.mean() for part in values.double().split(span)])
+
+
+@paired_piece.misconception(
+    "your difference is right. For its error you treated the two models as if they had read different texts, and added their "
+    "variances. They read the same tokens: take the difference token by token first."
+)
+def unpaired_error(one, other, span):
+    variance = span_means(one, span).var() + span_means(other, span).var()
+    return paired_error(one, other, span)[0], float((variance / len(span_means(one, span))).sqrt())
+
+
+@paired_piece.misconception(
+    "your difference is right. For its error, the standard deviation of the means divides by their number less one; you "
+    "divided by their number."
+)
+def biased_error(one, other, span):
+    means = span_means(one - other, span)
+    return paired_error(one, other, span)[0], float(means.std(unbiased=False) / len(means) ** 0.5)
+
+
+@paired_piece.misconception(
+    "you dropped the last, shorter span. It counts like the others, and its tokens belong to the mean."
+)
+def without_the_rest(one, other, span):
+    whole = len(one) // span * span
+    return paired_error(one[:whole], other[:whole], span)

@@ -14,6 +14,107 @@ def flips(generator, count, chance):
     return (torch.rand(count, generator=generator) < chance).double()
 
 
+# 10.b1 The score of a choice ----------------------------------------------------------------------------------------------
+
+
+def choice_score(logits, ids, start):
+    logs = logits.float().log_softmax(dim=-1)  # [tokens, vocabulary]
+    places = torch.arange(start, len(ids))  # of the choice's tokens
+    return float(logs[places - 1, ids[places]].sum())  # predicted at the place before
+
+
+def choice_cases(generator):
+    def one(tokens, vocabulary, start, dtype=torch.float32):
+        logits = 3 * torch.randn(tokens, vocabulary, generator=generator)
+        return logits.to(dtype), torch.randint(vocabulary, (tokens,), generator=generator), start
+
+    toy = torch.tensor([[0.0, 0.0, 0.0], [2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 1.0, 5.0]])  # [tokens, vocabulary]
+    first = (toy, torch.tensor([2, 0, 1, 2]), 2)
+    return [first, one(6, 10, 5), one(9, 7, 3), one(8, 8, 4), one(12, 50, 6, torch.bfloat16)]
+
+
+def per_token(logits, ids):
+    """The log-probability of each token but the first [tokens - 1]."""
+    return logits.float().log_softmax(dim=-1)[:-1].gather(1, ids[1:, None])[:, 0]
+
+
+def two_dimensional(logits, ids, start, dim=-1):
+    logs = logits.float().log_softmax(dim=dim)
+    places = torch.arange(start, len(ids))
+    return float(logs[places - 1, ids[places]].sum())
+
+
+scoring = Exercise(
+    "10.b1",
+    "the log-likelihood of a choice",
+    choice_score,
+    choice_cases,
+    hints=(
+        "Which row of the logits predicts the first token of the choice? The row of the last token of the prompt.",
+        "logs = logits.float().log_softmax(dim=-1); then add up logs[place - 1, ids[place]] for every place from start "
+        "to the end.",
+    ),
+    wrong=[
+        (
+            lambda logits, ids, start: float(
+                logits.float().log_softmax(-1)[torch.arange(start, len(ids)), ids[start:]].sum()
+            ),
+            "you looked each token up in its own row. Row t is about token t + 1, so a token is predicted one row earlier.",
+        ),
+        (
+            lambda logits, ids, start: float(per_token(logits, ids).sum()),
+            "you added up the prompt's tokens as well. Only the tokens of the choice count: from start on.",
+        ),
+        (
+            lambda logits, ids, start: float(per_token(logits, ids)[start - 1 :].mean()),
+            "you took the mean over the tokens. The log-likelihood is their sum; what to do about length comes later.",
+        ),
+        (
+            lambda logits, ids, start: float(per_token(logits, ids)[start - 1 :].exp().prod()),
+            "this is a probability, the product. Add up the logarithms and leave it at that: a product of many small "
+            "numbers soon becomes zero.",
+        ),
+        (
+            lambda logits, ids, start: float(per_token(logits, ids)[start - 1 :].exp().sum()),
+            "you added up probabilities. The probabilities of a sequence are multiplied; their logarithms are added.",
+        ),
+        (
+            lambda logits, ids, start: float(-per_token(logits, ids)[start - 1 :].sum()),
+            "the sign is reversed: this is a loss. A log-likelihood is negative, and nearer to 0 is likelier.",
+        ),
+        (
+            lambda logits, ids, start: float(per_token(logits, ids)[start:].sum()),
+            "you left out the first token of the choice. It is ids[start], and row start - 1 predicts it.",
+        ),
+        (
+            lambda logits, ids, start: float(
+                logits.float()[torch.arange(start, len(ids)) - 1, ids[torch.arange(start, len(ids))]].sum()
+            ),
+            "you added up the logits themselves. They are probabilities only after a softmax: take log_softmax over "
+            "the vocabulary.",
+        ),
+        (
+            lambda logits, ids, start: two_dimensional(logits, ids, start, dim=0),
+            "your softmax runs over the tokens. A row of logits is one distribution over the vocabulary: dim=-1.",
+        ),
+        (
+            lambda logits, ids, start: float(
+                logits.log_softmax(-1)[torch.arange(start, len(ids)) - 1, ids[torch.arange(start, len(ids))]].sum()
+            ),
+            "right but for the precision: these logits are in half precision, and so are your sums. Call float() "
+            "before log_softmax.",
+        ),
+        (
+            lambda logits, ids, start: float(per_token(logits, ids)[-1]),
+            "you took the last token alone. A choice may have several: add them all up.",
+        ),
+    ],
+    difficulty=2,
+    importance=3,
+    minutes=12,
+)
+
+
 # 10.1 The answer, by length ---------------------------------------------------------------------------------------------
 
 
@@ -26,12 +127,16 @@ def answer_cases(generator):
     names = ["Alexander Graham Bell", "Thomas Edison", "Samuel Morse", "Guglielmo Marconi"]
     words = ["a b c d e f g h", "abcdefgh", "ab cd", "xyz"]
     ends = ["carbon dioxide", "hydrogen", "air", "carbon monoxide"]
+    towns = ["Łódź", "Zürich", "Århus", "Rome"]  # 4, 6, 5 and 4 characters; 7, 7, 6 and 4 bytes
     random = [(-20 * torch.rand(4, generator=generator).double() - 1, ends) for _ in range(6)]
     return [
         (torch.tensor([-9.0, -7.5, -8.5, -16.0]).double(), names),
         (torch.tensor([-8.0, -3.9, -2.0, -1.8]).double(), words),
         (torch.tensor([-4.0, -6.0, -2.0, -9.0]).double(), ["yes", "certainly", "no", "perhaps not"]),
         (torch.tensor([-4.0, -8.5, -2.0, -12.0]).double(), ["yes", "certainly", "no", "perhaps not"]),
+        (torch.tensor([-4.4, -7.2, -6.5, -4.0]).double(), towns),
+        (torch.tensor([-3.0]).double(), ["so"]),  # one choice
+        (torch.tensor([-6.0, -4.0, -3.0]).double(), ["abcdef", "abcd", "abc"]),  # level: the first
         *random,
     ]
 
@@ -55,6 +160,15 @@ answer = Exercise(
             lambda sums, choices: int(sums.argmax()),
             "you took the highest sum. Every token lowers a sum, so long choices start behind: divide each by the "
             "length of its own choice first. (Dividing all by one number changes nothing.)",
+        ),
+        (
+            lambda sums, choices: int((sums / lengths([choice.encode() for choice in choices])).argmax()),
+            "you divided by the number of bytes. A letter such as ü takes two of them in UTF-8, so other alphabets get "
+            "other scores. Count characters: len(choice), without encode.",
+        ),
+        (
+            lambda sums, choices: len(choices) - 1 - int((sums / lengths(choices)).flip(0).argmax()),
+            "where two choices are level you take the last one. Take the first, as argmax does.",
         ),
         (
             lambda sums, choices: int((sums / lengths(choices)).argmin()),
@@ -91,6 +205,7 @@ answer = Exercise(
             "you returned the shortest choice. Divide the log-likelihoods by the lengths.",
         ),
     ],
+    minutes=4,
 )
 
 
@@ -104,7 +219,10 @@ def standard_error(right):
 
 def standard_error_cases(generator):
     four = torch.tensor([1.0, 1.0, 1.0, 0.0]).double()
-    return [(four,), (torch.ones(5).double(),), (flips(generator, 68, 0.7),), (flips(generator, 300, 0.4),)]
+    two, rare = torch.tensor([0.0, 1.0]).double(), torch.zeros(1000).double()
+    rare[0] = 1
+    cases = [four, torch.ones(5).double(), two, rare, flips(generator, 68, 0.7), flips(generator, 300, 0.4)]
+    return [(case,) for case in cases]
 
 
 error = Exercise(
@@ -172,10 +290,11 @@ error = Exercise(
             "you assumed an accuracy of one half, where the error is largest. Take the accuracy of these items.",
         ),
     ],
+    importance=3,
 )
 
 
-# 10.3 A paired difference ------------------------------------------------------------------------------------------------
+# 10.b2 A paired difference -----------------------------------------------------------------------------------------------
 
 
 def paired_difference(first, second):
@@ -189,11 +308,11 @@ def paired_cases(generator):
     dense, other = flips(generator, 80, 0.7), flips(generator, 80, 0.2)
     better = (flips(generator, 60, 0.4), flips(generator, 60, 0.8))  # here the second is ahead
     pairs = [(first, second), (dense, dense * (1 - other)), (flips(generator, 200, 0.6), flips(generator, 200, 0.5))]
-    return [*pairs, better]
+    return [*pairs, better, (dense, dense.clone())]  # at last, no difference at all
 
 
 difference = Exercise(
-    "10.3",
+    "10.b2",
     "a paired difference and its standard error",
     paired_difference,
     paired_cases,
@@ -268,6 +387,8 @@ difference = Exercise(
             "the two numbers are right, in the wrong order: first the difference, then its error.",
         ),
     ],
+    importance=3,
+    minutes=6,
 )
 
 
@@ -280,7 +401,7 @@ def formula_of_an_accuracy(first, second):
     return difference, math.sqrt(abs(difference) * (1 - abs(difference)) / (len(first) - 1))
 
 
-# 10.4 The sign test ------------------------------------------------------------------------------------------------------
+# 10.b3 The sign test -----------------------------------------------------------------------------------------------------
 
 
 def sign_test(lost, gained):
@@ -291,7 +412,7 @@ def sign_test(lost, gained):
 
 def sign_test_cases(generator):
     random = [torch.randint(30, (2,), generator=generator).tolist() for _ in range(4)]
-    return [(3, 1), (8, 1), (1, 8), (5, 5), (0, 0), *map(tuple, random)]
+    return [(3, 1), (8, 1), (1, 8), (5, 5), (0, 0), (0, 1), (60, 30), *map(tuple, random)]
 
 
 def tail(count, last):
@@ -300,7 +421,7 @@ def tail(count, last):
 
 
 coins = Exercise(
-    "10.4",
+    "10.b3",
     "a sign test",
     sign_test,
     sign_test_cases,
@@ -358,4 +479,190 @@ coins = Exercise(
         ),
     ],
     tolerance=1e-9,
+    difficulty=2,
+    minutes=10,
+)
+
+
+# 10.3 Holm's correction --------------------------------------------------------------------------------------------------
+
+
+def holm(p_values, level):
+    count, order = len(p_values), p_values.argsort()
+    limits = level / torch.arange(count, 0, -1, dtype=p_values.dtype)  # for the smallest, the next, ...
+    passes = (p_values[order] <= limits).cumprod(dim=0).bool()  # False from the first failure on
+    return torch.zeros(count, dtype=torch.bool).scatter(0, order, passes)
+
+
+def holm_cases(generator):
+    def numbers(*values):
+        return torch.tensor(values, dtype=torch.float64)
+
+    skewed = torch.rand(15, generator=generator).double() ** 6
+    return [
+        (numbers(0.012, 0.4, 0.02, 0.001), 0.05),  # 0.02 passes with Holm only
+        (numbers(0.04, 0.01, 0.045, 0.3), 0.05),  # 0.04 fails, so 0.045 does
+        (numbers(0.001, 0.03, 0.04, 0.045), 0.05),  # the second fails; the last is below its own limit
+        (numbers(0.0625, 0.9, 0.5, 0.7), 0.25),  # exactly at its level
+        (numbers(0.03), 0.05),
+        (numbers(0.02, 0.02, 0.02), 0.05),
+        (numbers(0.0, 1.0), 0.05),
+        (skewed, 0.05),
+        (torch.rand(8, generator=generator).double() ** 4, 0.1),
+    ]
+
+
+def in_order(p_values, keep):
+    """The verdicts on the sorted probabilities, put back in the order given."""
+    order = p_values.argsort()
+    return torch.zeros(len(order), dtype=torch.bool).scatter(0, order, keep(p_values[order]))
+
+
+def limits(p_values, level):
+    return level / torch.arange(len(p_values), 0, -1, dtype=p_values.dtype)
+
+
+correction = Exercise(
+    "10.3",
+    "Holm's correction",
+    holm,
+    holm_cases,
+    hints=(
+        "Sort, and compare the smallest with level / m, the next with level / (m - 1), and so on. What does the first "
+        "failure mean for those after it? And in which order must the verdicts be returned?",
+        "order = p_values.argsort(); walk through it with the number of those left; found[place] = True while "
+        "p_values[place] <= level / left, then break. found starts as torch.zeros(m, dtype=torch.bool).",
+    ),
+    wrong=[
+        (lambda p, level: p <= level, "you corrected nothing: each is tested at the full level."),
+        (
+            lambda p, level: p <= level / len(p),
+            "this is Bonferroni's correction: all at level / m. Holm relaxes the level with every one that has passed.",
+        ),
+        (
+            lambda p, level: in_order(p, lambda p: p <= limits(p, level)),
+            "you go on after a failure. The first that is larger than its level ends the test: all larger ones fail, "
+            "too.",
+        ),
+        (
+            lambda p, level: in_order(p, lambda p: (p <= limits(p, level)).flip(0).cummax(0).values.flip(0)),
+            "you start at the largest and accept all below the first that passes. That is Hochberg's procedure, which "
+            "needs assumptions on how the tests depend on each other. Start at the smallest and stop at a failure.",
+        ),
+        (
+            lambda p, level: in_order(p, lambda p: (p <= limits(p, level).flip(0)).cumprod(0).bool()),
+            "you use the levels in reverse: the smallest probability gets the loosest one. It gets level / m, the "
+            "strictest.",
+        ),
+        (
+            lambda p, level: (p.sort().values <= limits(p, level)).cumprod(0).bool(),
+            "your verdicts are in sorted order. Put each back to the place of its comparison.",
+        ),
+        (
+            lambda p, level: in_order(p, lambda p: (p < limits(p, level)).cumprod(0).bool()),
+            "a probability equal to its level passes: <=, not <.",
+        ),
+        (
+            lambda p, level: int(holm(p, level).sum()),
+            "this is how many pass. Return which: a bool tensor, in the order given.",
+        ),
+        (
+            lambda p, level: ~holm(p, level),
+            "you marked those that fail. True is for a comparison that passes.",
+        ),
+        (
+            lambda p, level: (p <= limits(p, level)).cumprod(0).bool(),
+            "you took the probabilities in the order given. Sort them first, the smallest in front.",
+        ),
+    ],
+    difficulty=2,
+    minutes=12,
+)
+
+
+@correction.misconception(
+    "this is the procedure of Benjamini and Hochberg. It bounds the share of false alarms among those that pass, which is "
+    "a weaker promise than Holm's."
+)
+def benjamini_hochberg(p_values, level):
+    count = len(p_values)
+    rising = level * torch.arange(1, count + 1, dtype=p_values.dtype) / count
+    return in_order(p_values, lambda p: (p <= rising).flip(0).cummax(0).values.flip(0))
+
+
+# 10.4 How many items? ----------------------------------------------------------------------------------------------------
+
+
+def items_needed(changed, difference, errors):
+    variance = changed - difference**2  # of a change, which is -1, 0 or 1
+    return math.ceil(variance * (errors / difference) ** 2)
+
+
+def items_cases(generator):
+    random = [torch.rand(2, generator=generator).tolist() for _ in range(4)]
+    return [
+        (0.2, 0.05, 2.0),
+        (0.2, -0.05, 2.0),  # a loss needs as many as a gain
+        (0.3, 0.01, 2.0),
+        (0.12, 0.12, 3.0),  # all changes in one direction
+        (0.25, 0.03, 1.96),
+        *[(0.1 + 0.4 * one, 0.01 + 0.08 * other, 2.5) for one, other in random],
+    ]
+
+
+needed = Exercise(
+    "10.4",
+    "the number of items for a difference",
+    items_needed,
+    items_cases,
+    hints=(
+        "The paired standard error is the root of variance / n. Set errors times it equal to the difference, and solve "
+        "for n.",
+        "n = variance * (errors / difference) ** 2 with variance = changed - difference ** 2; then math.ceil.",
+    ),
+    wrong=[
+        (
+            lambda changed, difference, errors: int((changed - difference**2) * (errors / difference) ** 2),
+            "you rounded down. With that many items the difference is just below what was asked for: round up.",
+        ),
+        (
+            lambda changed, difference, errors: round((changed - difference**2) * (errors / difference) ** 2),
+            "you rounded to the nearest number, which is down half of the time: round up.",
+        ),
+        (
+            lambda changed, difference, errors: (changed - difference**2) * (errors / difference) ** 2,
+            "the number is right but for the fraction. There is no part of an item: round up to an int.",
+        ),
+        (
+            lambda changed, difference, errors: math.ceil(changed * (errors / difference) ** 2),
+            "you left out the square of the mean: the variance of the changes is changed - difference ** 2.",
+        ),
+        (
+            lambda changed, difference, errors: math.ceil((changed - difference**2) * errors / abs(difference)),
+            "the squares are missing: an error falls with the root of n, so half the difference needs four times the "
+            "items.",
+        ),
+        (
+            lambda changed, difference, errors: math.ceil((changed - difference**2) / difference**2),
+            "this is for one standard error. Use the number that is given, squared.",
+        ),
+        (
+            lambda changed, difference, errors: math.ceil(changed * (1 - changed) * (errors / difference) ** 2),
+            "p(1 - p) is the variance of zeros and ones. The changes are -1, 0 and 1; their variance is changed - "
+            "difference ** 2.",
+        ),
+        (
+            lambda changed, difference, errors: math.ceil(
+                math.sqrt(changed - difference**2) * (errors / difference) ** 2
+            ),
+            "you used the standard deviation where its square, the variance, belongs.",
+        ),
+        (
+            lambda changed, difference, errors: math.ceil(0.5 * (errors / difference) ** 2),
+            "you planned for two models that answered different items, half of them right. The share of items that "
+            "change is given, and is what counts in a paired test.",
+        ),
+    ],
+    difficulty=2,
+    minutes=8,
 )

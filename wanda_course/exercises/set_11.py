@@ -28,6 +28,8 @@ def paired_cases(generator):
         (torch.tensor([45.0, 38.0, 82.0]), baseline),
         (torch.tensor([70.0, 71.0, 72.0]), torch.tensor([100.0, 60.0, 90.0])),
         (random * (0.05 * normal(generator, 6)).exp(), random),
+        (torch.tensor([40.0, 45.0]), torch.tensor([40.0, 50.0])),  # a tie is no win
+        (torch.tensor([41.0]), torch.tensor([40.0])),
     ]
 
 
@@ -81,7 +83,22 @@ ahead = Exercise(
             lambda ours, baseline: (paired(ours, baseline)[0], (ours > baseline).sum()),
             "you counted the pairs that were lost. Lower perplexity is better.",
         ),
+        (
+            lambda ours, baseline: (paired(ours, baseline)[0], (ours <= baseline).sum()),
+            "you counted a tie as a win. A pair is won if our perplexity is lower than the baseline's.",
+        ),
+        (
+            lambda ours, baseline: ((ours / baseline).median(), (ours < baseline).sum()),
+            "you took the median of the ratios. The geometric mean uses every pair: the exponential of the mean "
+            "logarithm.",
+        ),
+        (
+            lambda ours, baseline: (paired(ours, baseline)[0], (ours < baseline).double().mean()),
+            "you returned the share of the seeds that are won; their number is wanted.",
+        ),
     ],
+    importance=3,
+    minutes=6,
 )
 
 
@@ -95,7 +112,17 @@ def orphans(mask, share):
 def orphans_cases(generator):
     toy = torch.tensor([[0, 1, 0, 1], [1, 0, 0, 1], [0, 1, 1, 1], [0, 1, 1, 1]]).bool()  # columns lose 1, 3, 2 and 4
     wide = torch.rand(8, 24, generator=generator) < torch.linspace(0.1, 1, 24)
-    return [(toy, 1.0), (toy, 0.75), (toy, 0.5), (wide, 0.75), (wide.T.contiguous(), 0.625)]
+    none = torch.zeros(3, 5, dtype=torch.bool)
+    one = torch.tensor([[True], [True], [False]])  # a single input that has lost two thirds
+    return [
+        (toy, 1.0),
+        (toy, 0.75),
+        (toy, 0.5),
+        (wide, 0.75),
+        (wide.T.contiguous(), 0.625),
+        (none, 0.5),
+        (one, 0.7),
+    ]
 
 
 orphaned = Exercise(
@@ -132,57 +159,73 @@ orphaned = Exercise(
             lambda mask, share: orphans(mask, 1.0),
             "you counted only inputs with no weights left; the given share is not used.",
         ),
+        (
+            lambda mask, share: int((mask.sum(dim=0) >= int(share * mask.shape[0])).sum()),
+            "you rounded the share down to a number of weights, so inputs count that have lost less than the share. "
+            "Compare fractions.",
+        ),
+        (
+            lambda mask, share: int((mask.sum(dim=0) >= share).sum()),
+            "you compared a number of weights with a share. Divide by the number of outputs, or take the mean.",
+        ),
+        (
+            lambda mask, share: mask.float().mean(dim=0) >= share,
+            "you marked the inputs; how many there are is wanted. Add them up.",
+        ),
     ],
+    minutes=4,
 )
 
 
 # 11.3 From shares of outliers to sparsities ----------------------------------------------------------------------------
 
 
-def owl_sparsities(shares, sizes, target, spread):
-    kept = 2 * spread * (shares - shares.min()) / (shares.max() - shares.min())  # [blocks], from 0 to 2 * spread
+def weighed_sparsities(shares, sizes, target, spread):
+    stretched = (shares - shares.min()) / (shares.max() - shares.min())  # [blocks], 0 to 1
+    kept = 2 * spread * stretched.nan_to_num()  # [blocks]; all alike: 0 / 0, so no difference
     mean = (kept * sizes).sum() / sizes.sum()
     return target - (kept - mean)  # [blocks], their mean weighted by size is the target
 
 
-def owl_sparsities_cases(generator):
+def weighed_cases(generator):
     toy = torch.tensor([0.02, 0.05, 0.03, 0.02]), torch.tensor([100.0, 100.0, 300.0, 100.0])
     random = torch.rand(6, generator=generator), 10 + torch.rand(6, generator=generator) * 90
-    return [(*toy, 0.5, 0.08), (*toy, 0.7, 0.04), (*random, 0.6, 0.1)]
+    alike = torch.full((3,), 0.02), torch.tensor([10.0, 20.0, 30.0])  # no difference: the target for all
+    return [(*toy, 0.5, 0.08), (*toy, 0.7, 0.04), (*random, 0.6, 0.1), (*alike, 0.5, 0.08)]
 
 
 def stretched(shares, spread):
     """From 0 to 2 * spread [blocks]."""
-    return 2 * spread * (shares - shares.min()) / (shares.max() - shares.min())
+    return 2 * spread * ((shares - shares.min()) / (shares.max() - shares.min())).nan_to_num()
 
 
 owl = Exercise(
     "11.3",
     "from shares of outliers to sparsities",
-    owl_sparsities,
-    owl_sparsities_cases,
+    weighed_sparsities,
+    weighed_cases,
     hints=(
         "Three steps: stretch the shares to run from 0 to 2 · spread, subtract their mean, and take that from the "
         "target.",
-        "kept = 2 * spread * (shares - shares.min()) / (shares.max() - shares.min()); the mean is (kept * "
-        "sizes).sum() / sizes.sum().",
+        "kept = 2 * spread * (shares - shares.min()) / (shares.max() - shares.min()), with nan_to_num() for 0 / 0; the "
+        "mean is (kept * sizes).sum() / sizes.sum().",
     ),
     wrong=[
         (
-            lambda shares, sizes, target, spread: 2 * target - owl_sparsities(shares, sizes, target, spread),
+            lambda shares, sizes, target, spread: 2 * target - weighed_sparsities(shares, sizes, target, spread),
             "the blocks with the most outliers lose the most weights. They should lose the fewest.",
         ),
         (
-            lambda shares, sizes, target, spread: owl_sparsities(shares, torch.ones_like(sizes), target, spread),
+            lambda shares, sizes, target, spread: weighed_sparsities(shares, torch.ones_like(sizes), target, spread),
             "your sparsities have the right plain mean, but blocks differ in size: the mean must be weighted by it, "
             "or the model as a whole misses the target.",
         ),
         (
-            lambda shares, sizes, target, spread: owl_sparsities(shares, sizes, target, spread / 2),
+            lambda shares, sizes, target, spread: weighed_sparsities(shares, sizes, target, spread / 2),
             "the interval is half as wide as it should be: from one end to the other it is 2 · spread.",
         ),
         (
-            lambda *given: 1 - owl_sparsities(*given),
+            lambda *given: 1 - weighed_sparsities(*given),
             "these are the fractions that are kept; sparsity is the fraction that is pruned.",
         ),
         (
@@ -200,7 +243,16 @@ owl = Exercise(
             "you used the shares as they are, without the spread. Stretch them first, so that they run from 0 to 2 · "
             "spread.",
         ),
+        (
+            lambda shares, sizes, target, spread: weighed_sparsities(
+                shares, torch.where(shares.max() > shares.min(), sizes, torch.nan), target, spread
+            ),
+            "right, but where all shares are alike you get NaN from 0 / 0. Then there is no difference to stretch, and "
+            "every block gets the target.",
+        ),
     ],
+    difficulty=2,
+    minutes=10,
 )
 
 
@@ -232,7 +284,9 @@ def refine_cases(generator):
     weight = torch.tensor([[0.9, -0.4, 0.1, 0.6], [-0.2, 0.8, 0.3, -0.5], [0.7, 0.05, -0.6, 0.4]])  # [out, in]
     mask = torch.tensor([[0, 1, 0, 1], [1, 0, 0, 1], [0, 1, 0, 1]]).bool()
     toy = weight, mask, torch.tensor([0.5, -0.4, -0.2, 0.3]), torch.tensor([0.5, 0.25, 4.0, 0.1])
-    cases = [(*toy, torch.tensor([1.0, 2.0, 8.0, 0.5]))]  # the first row changes, the others do not
+    norms = torch.tensor([1.0, 2.0, 8.0, 0.5])
+    bare = torch.tensor([[0, 1, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]]).bool()  # nothing to grow; nothing to prune
+    cases = [(*toy, norms), (weight, bare, *toy[2:], norms)]  # the first row changes, the others do not
     for outputs, width in ((8, 6), (12, 16), (10, 16)):
         weight, mean = normal(generator, outputs, width), normal(generator, width)
         variance = 0.1 + 2 * torch.rand(width, generator=generator)
@@ -325,5 +379,321 @@ growing = Exercise(
             lambda weight, mask, *rest: ~refine(weight, ~mask, *rest),
             "you inverted the mask. True means pruned, here as everywhere.",
         ),
+        (
+            lambda *given: _refined(*given, grow=lambda parts, towards, variance: towards * variance),
+            "you multiplied by the variance, which prefers restless features. Divide: a steady feature is the safe bet.",
+        ),
+        (
+            lambda *given: _refined(*given, grow=lambda parts, towards, variance: towards / variance.sqrt()),
+            "you divided by the standard deviation. The variance itself is asked for.",
+        ),
+        (
+            lambda *given: _refined(*given, grow=lambda parts, towards, variance: -towards / variance),
+            "you brought back a weight whose part has the opposite sign of the error, which makes it larger.",
+        ),
+        (
+            lambda weight, mask, mean, variance, norm: _refined(weight, mask, mean, variance, torch.ones_like(norm)),
+            "you pruned the smallest weight. The smallest Wanda score is asked for: |weight| times the norm of its input.",
+        ),
+        (
+            lambda weight, mask, mean, variance, norm: _refined(
+                weight, mask, mean, variance, norm, cost=lambda score: (weight * mean).abs()
+            ),
+            "you pruned the weight with the smallest part. The part only tells which weights may go, by its sign; among "
+            "them the smallest Wanda score goes.",
+        ),
+        (
+            lambda *given: _refined(*given, lost=lambda parts, mask: parts.abs() * mask),
+            "you added up the sizes of the lost parts. They have signs and cancel in part: sum the parts themselves.",
+        ),
+        (
+            lambda weight, mask, mean, variance, norm: refine(weight, mask, norm, variance, norm),
+            "you used the norm where the mean belongs. A norm has no sign, so parts would never cancel over the tokens.",
+        ),
     ],
+    difficulty=3,
+    importance=1,
+    minutes=30,
+)
+
+
+@growing.misconception(
+    "you repeated the step until no row changes. One step is asked for: at most one weight of each row comes back."
+)
+def until_it_stands(weight, mask, *rest):
+    while not torch.equal(new := refine(weight, mask, *rest), mask):
+        mask = new
+    return mask
+
+
+@growing.misconception(
+    "you traded in one row only, the one with the largest error. Every row whose |error| gets smaller changes."
+)
+def one_row_only(weight, mask, mean, *rest):
+    row = (weight * mean * mask).sum(dim=1).abs().argmax()
+    new = mask.clone()
+    new[row] = refine(weight, mask, mean, *rest)[row]
+    return new
+
+
+# 11.b1 A score from its formula -----------------------------------------------------------------------------------------
+
+
+def ria_score(weight, input_norm, power=0.5):
+    size = weight.abs()  # [out, in]
+    of_row = size / size.sum(dim=1, keepdim=True)  # [out, in] / [out, 1]: rows sum to 1
+    of_column = size / size.sum(dim=0)  # [out, in] / [in]: columns sum to 1
+    return (of_row + of_column) * input_norm**power
+
+
+def ria_cases(generator):
+    toy = torch.tensor([[0.9, -0.4, 0.1, 0.6], [-0.2, 0.8, 0.3, -0.5], [0.7, 0.05, -0.6, 0.4]])  # [out, in]
+    norms = torch.tensor([1.0, 2.0, 8.0, 0.5])
+    square, wide = normal(generator, 4, 4), normal(generator, 5, 9)
+    return [
+        (toy, norms, 0.5),
+        (toy, norms, 1.0),
+        (square, normal(generator, 4).abs(), 0.5),
+        (wide, normal(generator, 9).abs(), 0.25),
+    ]
+
+
+def _ria(weight, input_norm, power, size=torch.abs, row=1, column=0):
+    size = size(weight)
+    return (size / size.sum(dim=row, keepdim=True) + size / size.sum(dim=column, keepdim=True)) * input_norm**power
+
+
+relative = Exercise(
+    "11.b1",
+    "relative importance, from its formula",
+    ria_score,
+    ria_cases,
+    hints=(
+        "The row's sum runs over the inputs (dim=1), the column's over the outputs (dim=0). Which shape must each have "
+        "to be divided into [out, in]?",
+        "size = weight.abs(); size / size.sum(dim=1, keepdim=True) + size / size.sum(dim=0), times input_norm**power.",
+    ),
+    wrong=[
+        (
+            lambda weight, norm, power: weight.abs() * norm**power,
+            "this is Wanda's score with a power. RIA takes the share of a weight in its row and in its column.",
+        ),
+        (
+            lambda weight, norm, power: weight.abs() / weight.abs().sum(dim=1, keepdim=True) * norm**power,
+            "the share of the column is missing: it is the new term, which protects an input whose weights are all "
+            "small.",
+        ),
+        (
+            lambda weight, norm, power: weight.abs() / weight.abs().sum(dim=0) * norm**power,
+            "the share of the row is missing.",
+        ),
+        (
+            lambda weight, norm, power: _ria(weight, norm, power, size=lambda weight: weight),
+            "you left out the absolute values. With signs the sums cancel, and a share can be anything.",
+        ),
+        (
+            lambda weight, norm, power: ria_score(weight, norm, 1.0),
+            "you did not use the power: the norm is raised to it.",
+        ),
+        (
+            lambda weight, norm, power: ria_score(weight, norm, 0.5),
+            "you always take the root of the norm. The power is an argument.",
+        ),
+        (
+            lambda weight, norm, power: _ria(weight, norm, power, row=1, column=1),
+            "you took the share of the row twice. A column's sum runs over the outputs: dim=0.",
+        ),
+        (
+            lambda weight, norm, power: ria_score(weight, torch.ones_like(norm), power),
+            "the norms are not used: the sum of the shares is multiplied by the norm's power.",
+        ),
+        (
+            lambda weight, norm, power: (
+                (ria_score(weight, norm, power) - weight.abs() / weight.abs().sum(dim=0) * norm**power)
+                + weight.abs() / weight.abs().sum(dim=0)
+            ),
+            "only the row's share is multiplied by the norm. Add the shares first: brackets.",
+        ),
+        (
+            lambda weight, norm, power: (ria_score(weight, torch.ones_like(norm), power) * norm) ** power,
+            "you raised everything to the power. Only the norm has the exponent.",
+        ),
+        (
+            lambda weight, norm, power: (
+                weight.abs() / (weight.abs().sum(dim=1, keepdim=True) + weight.abs().sum(dim=0)) * norm**power
+            ),
+            "you divided by the sum of row and column. They are two shares, each with a sum of its own, and then added.",
+        ),
+    ],
+    difficulty=2,
+    importance=3,
+    minutes=8,
+)
+
+
+@relative.misconception(
+    "each share is divided by a mean where a sum belongs. Row and column have different lengths, so this changes how much "
+    "either counts."
+)
+def by_means(weight, input_norm, power):
+    size = weight.abs()
+    return (size / size.mean(dim=1, keepdim=True) + size / size.mean(dim=0)) * input_norm**power
+
+
+# 11.b2 A sparsity for each block ----------------------------------------------------------------------------------------
+
+
+def owl_sparsities(shares, target, spread=0.08):
+    stretched = (shares - shares.min()) / (shares.max() - shares.min())  # [blocks], 0 to 1
+    kept = 2 * spread * stretched.nan_to_num()  # [blocks]; all alike: 0 / 0, so no difference
+    return target - (kept - kept.mean())  # [blocks]
+
+
+def owl_cases(generator):
+    return [
+        (torch.tensor([0.01, 0.02, 0.05, 0.02]), 0.5, 0.08),
+        (torch.tensor([0.3, 0.1]), 0.7, 0.04),
+        (torch.rand(7, generator=generator), 0.6, 0.1),
+        (torch.full((3,), 0.02), 0.5, 0.08),
+        (torch.tensor([0.02]), 0.5, 0.08),
+    ]
+
+
+adaptive = Exercise(
+    "11.b2",
+    "a sparsity for each block, with the total kept",
+    owl_sparsities,
+    owl_cases,
+    hints=(
+        "Stretch the shares to run from 0 to 1, then to 2 · spread. What must be subtracted so that the mean of the "
+        "result is the target? And what is 0 / 0?",
+        "kept = 2 * spread * ((shares - shares.min()) / (shares.max() - shares.min())).nan_to_num(); target - (kept - "
+        "kept.mean()).",
+    ),
+    wrong=[
+        (
+            lambda shares, target, spread: 2 * target - owl_sparsities(shares, target, spread),
+            "the blocks with the most outliers lose the most weights. They should lose the fewest.",
+        ),
+        (
+            lambda shares, target, spread: owl_sparsities(shares, target, spread / 2),
+            "the interval is half as wide as it should be: from one end to the other it is 2 · spread.",
+        ),
+        (
+            lambda shares, target, spread: target + spread - stretched(shares, spread),
+            "you put the middle of the interval at the target. The mean has to be there, or the model as a whole misses "
+            "its sparsity.",
+        ),
+        (
+            lambda shares, target, spread: target - stretched(shares, spread),
+            "no block is above the target, so the model as a whole is below it: subtract the mean of what is kept.",
+        ),
+        (
+            lambda shares, target, spread: 1 - owl_sparsities(shares, target, spread),
+            "these are the fractions that are kept; sparsity is the fraction that is pruned.",
+        ),
+        (
+            lambda shares, target, spread: target - (shares - shares.mean()),
+            "you used the shares as they are. Stretch them first: their differences become 2 · spread wide, whatever "
+            "they were.",
+        ),
+        (
+            lambda shares, target, spread: (
+                owl_sparsities(shares, target, spread) * torch.where(shares.max() > shares.min(), 1, torch.nan)
+            ),
+            "right, but where all shares are alike you get NaN from 0 / 0. Then every block gets the target.",
+        ),
+        (
+            lambda shares, target, spread: (
+                target - 2 * spread * (shares / shares.max() - (shares / shares.max()).mean())
+            ),
+            "you divided by the maximum without subtracting the minimum first: the width is then less than 2 · spread.",
+        ),
+    ],
+    difficulty=2,
+    minutes=8,
+)
+
+
+# 11.b3 The outliers of a block ------------------------------------------------------------------------------------------
+
+
+def outlier_share(scores, factor=5):
+    together = torch.cat([score.flatten() for score in scores])  # [weights of the block]
+    return float((together > factor * together.mean()).double().mean())
+
+
+def outlier_cases(generator):
+    toy = [torch.tensor([[1.0, 1.0], [1.0, 9.0]]), torch.tensor([[0.0, 0.0, 12.0, 0.0]])]
+    random = [normal(generator, *shape).abs() ** 3 for shape in ((6, 8), (3, 8), (8, 20))]
+    scaled = [score * scale for score, scale in zip(random, (1.0, 4.0, 0.2), strict=True)]
+    level = [torch.tensor([[1.0, 2.0, 3.0]])]  # the mean is 2: with factor 1 only the 3 is larger
+    return [(toy, 3), (random, 5), (scaled, 5), (level, 1), ([torch.ones(2, 2)], 5)]
+
+
+counting = Exercise(
+    "11.b3",
+    "the share of outliers in a block",
+    outlier_share,
+    outlier_cases,
+    hints=(
+        "Put all scores of the block into one row. The mean and the share are those of this row.",
+        "together = torch.cat([score.flatten() for score in scores]); then the mean of together > factor * "
+        "together.mean().",
+    ),
+    wrong=[
+        (
+            lambda scores, factor: sum(outlier_share([score], factor) for score in scores) / len(scores),
+            "you counted layer by layer and averaged the shares. All layers of a block share one mean, and a large layer "
+            "counts for more.",
+        ),
+        (
+            lambda scores, factor: (
+                sum(int((score > factor * score.mean()).sum()) for score in scores)
+                / sum(score.numel() for score in scores)
+            ),
+            "each layer is compared with its own mean. The mean is that of the whole block.",
+        ),
+        (
+            lambda scores, factor: int(
+                (
+                    torch.cat([s.flatten() for s in scores]) > factor * torch.cat([s.flatten() for s in scores]).mean()
+                ).sum()
+            ),
+            "this is the number of outliers. Blocks are compared by their share: divide by the number of weights.",
+        ),
+        (
+            lambda scores, factor: float(
+                (torch.cat([s.flatten() for s in scores]) > factor * torch.cat([s.flatten() for s in scores]).median())
+                .double()
+                .mean()
+            ),
+            "you compared with the median. Outliers are counted against the mean.",
+        ),
+        (
+            lambda scores, factor: float((torch.cat([s.flatten() for s in scores]) > factor).double().mean()),
+            "you compared the scores with the factor itself. It is a multiple of the mean score.",
+        ),
+        (
+            lambda scores, factor: float(
+                (torch.cat([s.flatten() for s in scores]) >= factor * torch.cat([s.flatten() for s in scores]).mean())
+                .double()
+                .mean()
+            ),
+            "an outlier is larger than the limit, not as large: >, not >=.",
+        ),
+        (
+            lambda scores, factor: float(
+                (torch.cat([s.flatten() for s in scores]) > factor * torch.stack([s.mean() for s in scores]).mean())
+                .double()
+                .mean()
+            ),
+            "you took the mean of the layers' means. Layers differ in size: take the mean of all scores together.",
+        ),
+        (
+            lambda scores, factor: 1 - outlier_share(scores, factor),
+            "this is the share of the weights that are no outliers.",
+        ),
+    ],
+    minutes=6,
 )
