@@ -43,8 +43,7 @@ def test_the_blended_score_matches_its_formula(outputs, width):
 
 
 def test_gradient_sizes_are_those_of_one_backward_pass_per_window(model, calibration):
-    weights = cell_function(ELEVEN, "prunable_weights", find_blocks=find_blocks)
-    found = cell_function(ELEVEN, "gradient_sizes", prunable_weights=weights)(model, calibration)
+    found = cell_function(ELEVEN, "gradient_sizes", find_blocks=find_blocks)(model, calibration)
     layers = [layer for block in find_blocks(model) for layer in block.layers]
     gradients = []
     for window in calibration:

@@ -422,7 +422,10 @@ lora_piece = Exercise(
     importance=3,
     minutes=5,
     wrong=[
-        (lambda x, A, B, scale: x @ A.T @ B.T, "`scale` is missing."),
+        (
+            lambda x, A, B, scale: x @ A.T @ B.T,
+            "`scale` is missing: the product of x with both factors is multiplied by it.",
+        ),
         (
             lambda x, A, B, scale: scale / len(A) * (x @ A.T @ B.T),
             "you divide by the rank once more. `scale` is alpha / r already.",
