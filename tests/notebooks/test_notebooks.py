@@ -105,10 +105,16 @@ def pieces(path):
 
 @every_notebook
 def test_its_own_pieces_are_right_by_their_checkers(path):
-    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
     sources = [cell.source for cell in anatomy.code_cells(read(path)) if "%pip" not in cell.source]
+    nodes = [node for source in sources for node in ast.parse(source).body]
+    imports = [node for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
+    functions = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
+    needed = [piece.solution.__name__ for piece in pieces(path)]
+    for name in needed:  # and what they call
+        called = {node.id for node in ast.walk(functions[name]) if isinstance(node, ast.Name)}
+        needed += sorted((called & functions.keys()) - set(needed))
     namespace = {}
-    for node in (node for source in sources for node in ast.parse(source).body if isinstance(node, kinds)):
+    for node in [*imports, *map(functions.get, needed)]:
         exec(ast.unparse(node), namespace)
     for piece in pieces(path):
         verdict = checker.check(piece.key, namespace[piece.solution.__name__])
