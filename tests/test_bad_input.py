@@ -103,7 +103,7 @@ SCORE = torch.rand(4, 8)
 CALIBRATION = "calibration must be a LongTensor .*; wanda.calibration_set.* makes one"
 CASES = {
     # Options
-    "a method misspelt": (pruning(method="wand"), ValueError, "'sparsegpt' or a score function; got 'wand'"),
+    "a method misspelt": (pruning(method="wand"), ValueError, "'admm' or a score function; got 'wand'"),
     "a method that is a number": (pruning(method=3), ValueError, "method must be .*; got 3"),
     "all weights": (pruning(sparsity=1.0), ValueError, f"sparsity {FRACTION}1.0"),
     "a negative sparsity": (pruning(sparsity=-0.5), ValueError, f"sparsity {FRACTION}-0.5"),
@@ -154,12 +154,22 @@ CASES = {
     "SparseGPT on dense inputs": (
         pruning(method="sparsegpt", propagate="dense"),
         ValueError,
-        "SparseGPT and updates need propagate='pruned'",
+        "SparseGPT, ADMM and updates need propagate='pruned'",
+    ),
+    "ADMM on dense inputs": (
+        pruning(method="admm", propagate="dense"),
+        ValueError,
+        "SparseGPT, ADMM and updates need propagate='pruned'",
+    ),
+    "an update of ADMM's": (
+        pruning(method="admm", update="obs"),
+        ValueError,
+        "method='admm' solves for the kept weights itself, so update='obs' does not apply",
     ),
     "an update on dense inputs": (
         pruning(update="obs-iterative", propagate="dense"),
         ValueError,
-        "SparseGPT and updates need propagate='pruned'",
+        "SparseGPT, ADMM and updates need propagate='pruned'",
     ),
     "own scores, iteratively": (
         pruning(method=lambda weight, norm: weight.abs(), update="obs-iterative"),
