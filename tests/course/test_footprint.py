@@ -1,4 +1,4 @@
-"""The memory measurement that notebook 04 shows."""
+"""The memory measurement that notebook 13 shows."""
 
 import pytest
 from conftest import tiny
