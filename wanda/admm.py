@@ -73,9 +73,8 @@ def solve(weight, norm, inverse, sparsity=0.5, pattern=None, group="output", mas
         current.sub_(dual, alpha=2).sub_(dense)
         current = torch.addmm(dense, current, inverse)
     solved = current.add_(dual).div_(norm)  # [out, in]
-    solved = torch.where(
-        norm > 0, solved, weight.to(solved.dtype)
-    )  # nothing is known of a feature that was always zero
+    del dense, dual  # the next line takes two copies more
+    solved = torch.where(norm > 0, solved, weight.to(solved.dtype))  # a feature that was always zero says nothing
     return solved.masked_fill_(mask, 0).float(), mask
 
 

@@ -1,10 +1,12 @@
 """Every checker accepts the solution, knows a stub, and names the idea behind each wrong answer."""
 
+import copy
 import dataclasses
 import functools
 import inspect
 import re
 import sys
+import warnings
 
 import pytest
 import torch
@@ -25,6 +27,7 @@ def double(numbers, factor):
     return numbers * factor
 
 
+EFFORT = {"difficulty": 1, "importance": 2, "minutes": 5}
 TOY = Exercise(
     "99.1",
     "a toy",
@@ -35,6 +38,7 @@ TOY = Exercise(
         (torch.randn(40, generator=generator), 2.0),
     ],
     hints=("think twice", "times factor"),
+    **EFFORT,
     wrong=[(lambda numbers, factor: numbers + factor, "you added")],
 )
 
@@ -249,7 +253,7 @@ def test_a_wrong_value_is_shown_with_the_right_one(say):
 def test_what_is_shown_of_a_case_is_true_to_it(say, monkeypatch):
     """A weight of 1e-6 must not be printed as a zero, a list not as a tuple, and a model not with all its parts."""
     cases = [([torch.tensor([0.0, 1e-6, 0.5])], torch.nn.Linear(2, 2))]
-    shown = Exercise("99.3", "shown", lambda weights, model: torch.tensor([1]), lambda g: cases, hints=())
+    shown = Exercise("99.3", "shown", lambda weights, model: torch.tensor([1]), lambda g: cases, hints=(), **EFFORT)
     monkeypatch.setitem(checker.EXERCISES, shown.key, shown)
     assert say(lambda w, m: torch.tensor([2]), "99.3").endswith("weights = [[0, 1e-06, 0.5]] model = a Linear")
 
@@ -260,12 +264,12 @@ def test_a_function_that_changes_its_input_is_told_so_though_its_values_are_righ
 
 
 def test_numbers_are_right_as_floats_or_tensors_and_tuples_are_compared_by_item(say, monkeypatch):
-    pair = Exercise("99.2", "a pair", lambda n: (n / 2, n), lambda g: [(3,), (5,)], hints=())
+    pair = Exercise("99.2", "a pair", lambda n: (n / 2, n), lambda g: [(3,), (5,)], hints=(), **EFFORT)
     monkeypatch.setitem(checker.EXERCISES, pair.key, pair)
     assert say(lambda n: (torch.tensor(n / 2), n), "99.2").startswith("✔")
     assert say(lambda n: [n / 2, n], "99.2").startswith("✔")
-    assert "but this is right: 3 (item 1 of the tuple)" in say(lambda n: (n / 2, n + 1), "99.2")
-    assert "dtype float64; int64 is wanted (item 1 of the tuple)" in say(lambda n: (n / 2, float(n)), "99.2")
+    assert "but this is right: 3 (item 1)" in say(lambda n: (n / 2, n + 1), "99.2")
+    assert "dtype float64; int64 is wanted (item 1)" in say(lambda n: (n / 2, float(n)), "99.2")
     assert "returns a list or tuple of 3; a list or tuple of 2 is wanted" in say(lambda n: (n, n, n), "99.2")
 
 
@@ -301,6 +305,35 @@ def test_hints_come_one_after_the_other(say, capsys):
     assert said == [first, second, second, first]
     with pytest.raises(ValueError, match="hints 1 to 2"):
         checker.hint("99.1", 3)
+
+
+@pytest.mark.parametrize(("key", "module"), [("03.5", 0), ("04.b2", 0)])
+def test_a_copy_in_place_of_the_module_that_was_given_is_noticed(key, module, say):
+    def on_a_copy(*arguments):
+        arguments = list(arguments)
+        arguments[module] = copy.deepcopy(arguments[module])
+        return checker.EXERCISES[key].solution(*arguments)
+
+    said = say(on_a_copy, key)
+    assert said.startswith(f"✘ {key}")
+    assert "copy" in said
+
+
+def test_what_is_printed_fits_in_a_notebook(say, capsys, monkeypatch):
+    monkeypatch.setattr(checker, "EXERCISES", {TOY.key: dataclasses.replace(TOY, wrong=[(by_three_ones, "you " * 60)])})
+    checker.check(TOY.key, by_three_ones)
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 88
+
+
+def test_a_warning_of_ours_is_not_the_learners(say, recwarn):
+    def warning(numbers, factor):
+        warnings.warn("ours", stacklevel=1)
+        return numbers
+
+    toy = dataclasses.replace(TOY, key="99.4", wrong=[(warning, "you did nothing")])
+    checker.EXERCISES["99.4"] = toy
+    assert "you did nothing" in say(lambda numbers, factor: numbers, "99.4")
+    assert not recwarn.list
 
 
 def test_the_solution_is_its_source(say, capsys):

@@ -8,6 +8,7 @@ import base64
 import copy
 import functools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,13 @@ every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=stem)
 def test_there_are_notebooks():
     assert {f"{number:02}" for number in range(12)} <= {path.stem[:2] for path in NOTEBOOKS}
     assert len({path.stem[:2] for path in NOTEBOOKS}) == len(NOTEBOOKS)
+
+
+def test_what_a_notebook_installs_has_the_minimum_of_the_package():
+    declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    asked = re.findall(r'%pip install -q \\"([a-z-]+>=[^"\\]+)', "".join(map(Path.read_text, NOTEBOOKS)))
+    assert len(asked) >= 2
+    assert [package for package in asked if f'"{package}"' not in declared] == []
 
 
 # Running ----------------------------------------------------------------------------------------------------------------
@@ -231,14 +239,15 @@ def picture(alt=ALT):
 
 
 FOLDED = {"tags": ["hide-input"], "jupyter": {"source_hidden": True}, "cellView": "form"}
-TOY = Exercise("42.1", "a toy", lambda x: x, lambda g: [(1,), (2,)], hints=("a", "b"))
+EFFORT = {"difficulty": 1, "importance": 2, "minutes": 5}
+TOY = Exercise("42.1", "a toy", lambda x: x, lambda g: [(1,), (2,)], hints=("a", "b"), **EFFORT)
 
 
 def triple(numbers):
     return 3 * numbers
 
 
-PIECE = Exercise("42.b1", "three times", triple, lambda g: [(1,), (2,)], hints=("a", "b"))
+PIECE = Exercise("42.b1", "three times", triple, lambda g: [(1,), (2,)], hints=("a", "b"), **EFFORT)
 
 
 def sound():

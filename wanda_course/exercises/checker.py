@@ -10,6 +10,7 @@ import inspect
 import pkgutil
 import textwrap
 import traceback
+import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -120,7 +121,8 @@ def _verdict(exercise, function):
     if all(right):
         text = f"✔ {exercise.key} {exercise.title}: right on all {len(cases)} cases"
         return Verdict("right", text, len(cases), len(cases))
-    text = f"✘ {exercise.key}: {_diagnosis(exercise, cases, got, expected, right)}"
+    first, *more = _diagnosis(exercise, cases, got, expected, right).split("\n")
+    text = "\n".join([_wrapped(f"✘ {exercise.key}: {first}"), *more])
     return Verdict("wrong", text, sum(right), len(cases))
 
 
@@ -137,16 +139,17 @@ def _diagnosis(exercise, cases, got, expected, right):
     if changed and isinstance(cases[0][changed[0]], torch.nn.Module):
         return f"your function leaves hooks behind in {names[changed[0]]!r}. Remove each handle."
     if changed:
-        return _wrapped(
+        return (
             f"your function changes its argument {names[changed[0]]!r} in place; whoever called it still needs the old "
-            "values. Make a new tensor."
+            "values. Work on a copy."
         )
     alike = []  # for each misconception, on which cases it gives the learner's results
     for misconception in exercise.misconceptions:
-        wrong = [_run(misconception.function, case) for case in cases]
+        with warnings.catch_warnings(action="ignore"):  # of the misconception, not of the learner's function
+            wrong = [_run(misconception.function, case) for case in cases]
         alike.append([_same(*pair, exercise.tolerance) for pair in zip(got, wrong, strict=True)])
         if all(alike[-1]):
-            return _wrapped(misconception.diagnosis)
+            return misconception.diagnosis
     number = right.index(False)
     values = zip(names, cases[number], strict=False)
     given = "\n".join(f"  {name} = {_brief(value)}" for name, value in values)
@@ -162,19 +165,26 @@ def _diagnosis(exercise, cases, got, expected, right):
 def _problem(got, expected, exercise):
     """What a learner's function did on a case, to go after "your function"."""
     if got.error is None:
-        return _difference(got.value, expected.value, exercise.tolerance)
+        value = _difference(got.value, expected.value, exercise.tolerance)
+        return value or "leaves other weights in the module that it was given. Does it work on a copy?"
     line = f" (in `{got.line}`)" if got.line else ""
     return f"raises {type(got.error).__name__}: {got.error}{line}"
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What a function did on a case: its value, or its error and the line it came from; and the arguments it changed."""
+    """What a function did on a case: its value, or its error and the line it came from; and its arguments afterwards.
+
+    Attributes:
+        changed: places of the arguments that it changed and should not have.
+        weights: for each argument that is a module, its parameters.
+    """
 
     value: object
     error: BaseException | None
     line: str
     changed: tuple
+    weights: tuple
 
 
 def _run(function, case):
@@ -185,7 +195,9 @@ def _run(function, case):
     except (Exception, SystemExit) as problem:
         error, line = problem, _line(problem, function)
     pairs = enumerate(zip(arguments, case, strict=True))
-    return _Outcome(value, error, line, tuple(index for index, pair in pairs if not _unchanged(*pair)))
+    changed = tuple(index for index, pair in pairs if not _unchanged(*pair))
+    modules = [argument for argument in arguments if isinstance(argument, torch.nn.Module)]
+    return _Outcome(value, error, line, changed, tuple(_normal(tuple(module.parameters())) for module in modules))
 
 
 def _line(error, function):
@@ -225,7 +237,7 @@ def _normal(value):
 def _same(one, other, tolerance):
     if one.error is not None or other.error is not None:
         return type(one.error) is type(other.error) and str(one.error) == str(other.error)
-    return not _difference(one.value, other.value, tolerance)
+    return not _difference((one.value, one.weights), (other.value, other.weights), tolerance)
 
 
 def _difference(got, expected, tolerance):
@@ -234,7 +246,7 @@ def _difference(got, expected, tolerance):
         if not isinstance(got, tuple) or len(got) != len(expected):
             return f"returns {_kind(got)}; {_kind(expected)} is wanted"
         found = (_difference(*pair, tolerance) for pair in zip(got, expected, strict=True))
-        return next((f"{text} (item {place} of the tuple)" for place, text in enumerate(found) if text), "")
+        return next((f"{text} (item {place})" for place, text in enumerate(found) if text), "")
     if not isinstance(got, torch.Tensor) or got.shape != expected.shape:
         return f"returns {_kind(got)}; {_kind(expected)} is wanted"
     if _sort(got) != _sort(expected) and (_sort(got), _sort(expected)) != ("int", "float"):

@@ -110,7 +110,8 @@ def perplexity_of_cases(generator):
     for tokens, vocabulary in ((6, 9), (7, 7), (2, 11)):
         logits = 2 * torch.randn(tokens, vocabulary, generator=generator)
         cases.append((logits, torch.randint(vocabulary, (tokens,), generator=generator)))
-    return cases
+    hopeless = 120 * torch.eye(4)[[1, 1, 2, 3, 0, 0]]  # float32 has no number for the probability of others
+    return [*cases, (hopeless, torch.tensor([3, 0, 1, 2, 3, 0]))]
 
 
 def losses(logits, ids):
@@ -173,6 +174,10 @@ perplexity = Exercise(
             lambda logits, ids: (-logits.log_softmax(dim=0)[:-1].gather(1, ids[1:, None]).mean()).exp(),
             "your softmax runs over the tokens. The probabilities of all entries of the vocabulary add up to 1 at each "
             "place: dim=-1.",
+        ),
+        (
+            lambda logits, ids: torch.exp(-logits.softmax(dim=-1).log()[:-1].gather(1, ids[1:, None]).mean()),
+            "you took the logarithm of a softmax. The probability of a hopeless token is rounded to 0, and its logarithm is infinite: log_softmax does both in one step.",
         ),
     ],
     difficulty=2,

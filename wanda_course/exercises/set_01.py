@@ -287,6 +287,10 @@ writing = Exercise(
             lambda w, x, t, f, n: (w[f] * x[t]).abs().argsort(descending=True, stable=True),
             "these are all columns, in the right order. Only the first `count` are wanted.",
         ),
+        (
+            lambda w, x, t, f, n: (w[f] * x[t]).abs().argsort(stable=True)[-n:],
+            "these are the right columns in reverse order. The strongest comes first: argsort(descending=True), then the first `count`.",
+        ),
     ],
     difficulty=1,
     importance=3,
@@ -453,7 +457,8 @@ def logits_with(model, window, place, token, feature, value):
 def logits_with_cases(generator):
     model = small_model(generator)
     window = torch.randint(32, (12,), generator=generator)
-    return [(model, window, 1, 0, 5, 0.0), (model, window, 0, 3, 2, 40.0), (model, window, 2, 1, 7, -25.0)]
+    broken = (model, torch.tensor([3, 99, 4]), 1, 0, 5, 0.0)  # an id outside the vocabulary: the pass raises
+    return [(model, window, 1, 0, 5, 0.0), (model, window, 0, 3, 2, 40.0), (model, window, 2, 1, 7, -25.0), broken]
 
 
 def logits_by(change):

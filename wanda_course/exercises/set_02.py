@@ -74,8 +74,8 @@ starved = Exercise(
         ),
         (
             lambda mask: mask.all(dim=1).float(),
-            "you marked the outputs that lost everything. One that lost nine tenths is starved too: return the "
-            "fraction.",
+            "you marked the outputs that lost everything (a quotient with // does that too). One that lost nine tenths is "
+            "starved too: return the fraction.",
         ),
         (
             lambda mask: mask.float().sum(dim=1) / mask.sum(),
@@ -174,6 +174,15 @@ few = Exercise(
     importance=3,
     minutes=10,
 )
+
+
+@few.misconception(
+    "mask[positions] = True takes the positions for rows and marks whole rows. They are places within each row: scatter(1, positions, True)."
+)
+def smallest_by_indexing(rows, count):
+    mask = torch.zeros_like(rows, dtype=torch.bool)
+    mask[rows.argsort(dim=1, stable=True)[:, :count]] = True
+    return mask
 
 
 # 02.b2 The magnitude mask, by layer or by row ---------------------------------------------------------------------------
@@ -326,6 +335,7 @@ def model_masks_cases(generator):
         (ragged, 0.7),
         (shapes, 0.0),
         ([W], 0.5),
+        ([normal(generator, 3, 3), normal(generator, 2, 2)], 0.5),  # 13 weights: 6.5, and 6 is even
     ]
 
 
@@ -405,6 +415,14 @@ whole = Exercise(
     importance=2,
     minutes=15,
 )
+
+
+@whole.misconception(
+    "you prune one weight too many where sparsity * all ends in a half: you rounded it up. Python's round() takes the even neighbour, 6.5 to 6."
+)
+def model_rounded_up(weights, sparsity):
+    total = sum(weight.numel() for weight in weights)
+    return model_masks(weights, int(sparsity * total + 0.5) / total)
 
 
 @whole.misconception(

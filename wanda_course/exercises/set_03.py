@@ -357,6 +357,7 @@ def group_mask_cases(generator):
     cases = [(toy, 0.5, group) for group in ("output", "layer", "input")]
     cases += [(ties, 0.5, group) for group in ("output", "layer", "input")]
     cases.append((torch.ones(3, 4), 0.5, "layer"))
+    cases.append((normal(generator, 3, 9).abs(), 0.5, "input"))  # 1.5 of three outputs: 2; half of nine inputs: 4
     return cases + [(normal(generator, 5, 7).abs(), 0.3, group) for group in ("input", "layer", "output")]
 
 
@@ -415,6 +416,15 @@ the_groups = Exercise(
     importance=3,
     minutes=6,
 )
+
+
+@the_groups.misconception(
+    'for "input" you counted round(sparsity * in). The group is a column: its length is the number of outputs.'
+)
+def columns_counted_by_inputs(score, sparsity, group):
+    if group != "input":
+        return group_mask(score, sparsity, group)
+    return row_mask(score.T, round(sparsity * score.shape[1]) / len(score)).T
 
 
 # 03.2 Wanda, from weights and inputs to a pruned layer -----------------------------------------------------------------

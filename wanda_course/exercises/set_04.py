@@ -56,7 +56,7 @@ class ToyBlock(nn.Module):
     def __init__(self, gate, up, down):
         super().__init__()
         self.inner = nn.Sequential(linear(gate), nn.SiLU())
-        self.up, self.down = linear(up), linear(down)
+        self.down, self.up = linear(down), linear(up)  # defined in another order than they run
 
     def forward(self, states, scale=1.0):
         states = scale * states
@@ -159,6 +159,23 @@ norms = Exercise(
     importance=3,
     minutes=15,
 )
+
+
+@norms.misconception(
+    "the norms stand in the order in which the layers ran. The order of linears(block) is wanted: look each layer up in your dict."
+)
+def norms_in_order_of_calls(block, batches, arguments):
+    squares = {}
+
+    def listen(layer, args):
+        squares[layer] = squares.get(layer, 0) + args[0].flatten(0, -2).square().sum(dim=0)
+
+    handles = [layer.register_forward_pre_hook(listen) for layer in linears(block).values()]
+    for states in batches:
+        block(states, **arguments)
+    for handle in handles:
+        handle.remove()
+    return [total.sqrt() for total in squares.values()]
 
 
 # 04.b2 One block: statistics, zeros, second run ------------------------------------------------------------------------
@@ -577,6 +594,19 @@ toy = Exercise(
 )
 
 
+@toy.misconception(
+    "you passed on what the pruned second layer makes of the dense inner states. Run the pruned pair on the inputs: the first layer is pruned too."
+)
+def walk_with_a_dense_inner(blocks, inputs, sparsity):
+    found = []
+    for first, second in blocks:
+        inner = torch.relu(inputs @ first.T)
+        pair = pruned(first, inputs.norm(dim=0), sparsity), pruned(second, inner.norm(dim=0), sparsity)
+        found.append(pair)
+        inputs = inputs + inner @ pair[1].T
+    return found
+
+
 # 04.3 Stop at a block ----------------------------------------------------------------------------------------------------
 
 
@@ -605,8 +635,12 @@ class Absent(nn.Module):
 class Broken(nn.Module):
     """A block with a fault of its own."""
 
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+
     def forward(self, states):
-        raise ValueError("this block is broken")
+        raise self.kind("this block is broken")
 
 
 def reads(model, index, tokens):
@@ -633,12 +667,15 @@ def reads_cases(generator):
     def tokens(*shape):
         return torch.randint(10, shape, generator=generator)
 
-    broken = Stack(normal(generator, 10, 4), [Broken(), linear(normal(generator, 4, 4))])
+    def broken(kind):
+        return Stack(normal(generator, 10, 4), [Broken(kind), linear(normal(generator, 4, 4))])
+
     return [
         (stack(2, 1), 2, tokens(1, 3)),
         (stack(0, 3), 0, tokens(2, 3)),
         (stack(3, 2), 3, tokens(2, 5)),
-        (broken, 1, tokens(1, 3)),
+        (broken(ValueError), 1, tokens(1, 3)),
+        (broken(RuntimeError), 1, tokens(1, 3)),
     ]
 
 
@@ -676,6 +713,25 @@ stop = Exercise(
     importance=2,
     minutes=10,
 )
+
+
+@stop.misconception(
+    "you suppressed a kind of error that others raise too: a block that runs out of memory raises a RuntimeError. Raise an exception class of your own, and suppress only that."
+)
+def reads_suppressing_a_kind(model, index, tokens):
+    caught = []
+
+    def catch(block, args):
+        caught.append(args[0])
+        raise RuntimeError
+
+    handle = model.blocks[index].register_forward_pre_hook(catch)
+    try:
+        with suppress(RuntimeError), torch.no_grad():
+            model(tokens)
+    finally:
+        handle.remove()
+    return caught[0]
 
 
 @stop.misconception(

@@ -278,6 +278,18 @@ greedy = Exercise(
 )
 
 
+@greedy.misconception(
+    "you let removed weights compete: their price is 0, so the same one is removed again and again. Choose among those that are left."
+)
+def remove_the_removed(row, hessian, count):
+    inverse = inv(hessian)
+    for _ in range(count):
+        q = int((row.square() / inverse.diagonal()).argmin())
+        row = row - row[q] / inverse[q, q] * inverse[:, q]
+        row[q] = 0
+    return row
+
+
 # 05.2 What a weight costs on the way ------------------------------------------------------------------------------------
 
 
@@ -554,6 +566,19 @@ whole = Exercise(
     importance=3,
     minutes=20,
 )
+
+
+@whole.misconception(
+    "the last columns are left out where the block does not divide their number. The last block may be narrower: stop = min(start + block, in)."
+)
+def sparsegpt_without_the_tail(weight, hessian, sparsity, block, damping):
+    factor = torch.linalg.cholesky(inv(damped(hessian, damping)), upper=True)
+    weight, mask = weight.clone(), torch.zeros_like(weight, dtype=torch.bool)
+    for start in range(0, weight.shape[1] - block + 1, block):
+        here = slice(start, start + block)
+        mask[:, here] = prune_mask((weight[:, here] / factor.diagonal()[here]).square(), sparsity, group="layer")
+        repair_block(weight, factor, mask, start, start + block)
+    return weight.masked_fill(mask, 0), mask
 
 
 # 05.3 Wanda's mask, chosen on the way -----------------------------------------------------------------------------------

@@ -153,8 +153,10 @@ def ratio_interval_cases(generator):
     windows = 3 + torch.randn(10, generator=generator)
     other = windows + 0.05 + 0.1 * torch.randn(10, generator=generator)
     draws = torch.randint(10, (400, 10), generator=generator)
+    # 41 draws: no quantile is interpolated, so it does not matter whether it is taken before or after exp
+    few = torch.tensor([[0, 0, 1], [2, 1, 2], [1, 1, 1]]).repeat(14, 1)[:41]
     return [
-        (torch.tensor([3.0, 2.0, 4.0]), torch.tensor([2.0, 2.0, 3.5]), torch.tensor([[0, 0, 1], [2, 1, 2], [1, 1, 1]])),
+        (torch.tensor([3.0, 2.0, 4.0]), torch.tensor([2.0, 2.0, 3.5]), few),
         (torch.tensor([1.5]), torch.tensor([1.0]), torch.tensor([[0], [0]])),  # one window
         (windows, other, draws),
         (other.double(), windows.double(), draws),
@@ -296,6 +298,10 @@ patterns = Exercise(
         (
             lambda kept, group: math.log2(sum(math.comb(group, n) for n in range(kept + 1))) / group,
             "you also count masks that keep fewer. Here each group keeps exactly `kept` weights.",
+        ),
+        (
+            lambda kept, group: -sum(p * math.log2(p) for p in (kept / group, 1 - kept / group) if p),
+            "this is the entropy of the share that is kept, which a pattern reaches only with very large groups. Count the masks of one group: math.comb.",
         ),
     ],
     difficulty=1,

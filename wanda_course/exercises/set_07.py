@@ -391,6 +391,9 @@ def is_n_m_cases(generator):
         (torch.tensor([[1.0, 0.0, 0.0, 2.0, 3.0, 0.0]]), 2, 3),  # a width that 4 does not divide
         (torch.tensor([[1.0, 1.0, 0.0, 0.0]]), 1, 2),  # 2:4, but not 1:2
         (torch.randn(2, 4, generator=generator), 4, 4),  # everything may stay
+        (torch.tensor([[0.0, 0.0, 1.0, 0.0, 1.0, 2.0, 3.0, 0.0]]), 2, 4),  # only the second group has too many
+        (torch.tensor([[1.0, 2.0, 3.0, 0.0, 4.0, 5.0, 0.0, 0.0]]), 2, 4),  # only the first
+        (torch.tensor([[1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 0.0, 5.0]]), 2, 4),  # four in the row, but three in the first
     ]
 
 
@@ -473,6 +476,11 @@ pattern = Exercise(
         (
             lambda w, n, m: is_n_m(w, 2, m),
             "you allow two weights in each group, whatever is asked. `keep` says how many.",
+        ),
+        (lambda w, n, m: is_n_m(w[:, :m], n, m), "you look at the first group of each row only. Check every group."),
+        (
+            lambda w, n, m: is_n_m(w[:, -m:], n, m),
+            "you look at the last group of each row only. Is the result overwritten in your loop? Check every group.",
         ),
     ],
     difficulty=1,

@@ -24,6 +24,8 @@ def step_cases(generator):
     gradient = torch.tensor([[0.2, 2.0, -1.0, 0.1], [3.0, 0.3, 0.5, 0.2], [-0.1, 1.0, 0.4, -2.0]])
     velocity = torch.tensor([[0.5, 1.0, 0.0, -0.2], [0.0, 0.1, 2.0, 0.3], [0.2, -1.0, 0.1, 0.5]])
     fresh = torch.zeros_like(velocity)
+    one_less = weight == 0
+    one_less[tuple(one_less.nonzero()[0])] = False
     random = []
     for rate, limit in ((0.5, 2.0), (0.01, 100.0)):
         mask = torch.rand(6, 5, generator=generator) < 0.5
@@ -35,6 +37,7 @@ def step_cases(generator):
         (weight, gradient, velocity, weight == 0, 0.1, 2.0),  # only if the pruned weights are counted in
         (weight, gradient, fresh, weight == 0, 0.1, 2.0),
         (weight, fresh, velocity, weight == 0, 0.1, 2.0),  # no gradient: the velocity still moves the weight
+        (weight, gradient, velocity, one_less, 0.1, 10.0),  # a kept weight is zero for the moment
         *random,
     ]
 
@@ -95,6 +98,10 @@ step = Exercise(
         (
             lambda w, g, v, m, r, limit: masked_step(w, g, v, m, -r, limit),
             "you add the velocity. A step goes against the gradient: weight − rate · velocity.",
+        ),
+        (
+            lambda w, g, v, m, r, limit: masked_step(w, g, v, w == 0, r, limit),
+            "you took every zero of the weight for a pruned one. A kept weight may be zero for the moment and has to move: use the mask that is given.",
         ),
     ],
 )

@@ -30,7 +30,8 @@ def choice_cases(generator):
 
     toy = torch.tensor([[0.0, 0.0, 0.0], [2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 1.0, 5.0]])  # [tokens, vocabulary]
     first = (toy, torch.tensor([2, 0, 1, 2]), 2)
-    return [first, one(6, 10, 5), one(9, 7, 3), one(8, 8, 4), one(12, 50, 6, torch.bfloat16)]
+    hopeless = (120 * torch.eye(3)[[0, 1, 2, 0]], torch.tensor([2, 0, 2, 2]), 2)  # a probability below all of float32
+    return [first, hopeless, one(6, 10, 5), one(9, 7, 3), one(8, 8, 4), one(12, 50, 6, torch.bfloat16)]
 
 
 def per_token(logits, ids):
@@ -107,6 +108,12 @@ scoring = Exercise(
         (
             lambda logits, ids, start: float(per_token(logits, ids)[-1]),
             "you took the last token alone. A choice may have several: add them all up.",
+        ),
+        (
+            lambda logits, ids, start: float(
+                logits.float().softmax(-1).log()[torch.arange(start, len(ids)) - 1, ids[start:]].sum()
+            ),
+            "you took the logarithm of a softmax. The probability of a hopeless token is rounded to 0, and its logarithm is infinite: log_softmax does both in one step.",
         ),
     ],
     difficulty=2,
@@ -205,6 +212,8 @@ answer = Exercise(
             "you returned the shortest choice. Divide the log-likelihoods by the lengths.",
         ),
     ],
+    difficulty=1,
+    importance=2,
     minutes=4,
 )
 
@@ -290,7 +299,9 @@ error = Exercise(
             "you assumed an accuracy of one half, where the error is largest. Take the accuracy of these items.",
         ),
     ],
+    difficulty=1,
     importance=3,
+    minutes=5,
 )
 
 
@@ -387,6 +398,7 @@ difference = Exercise(
             "the two numbers are right, in the wrong order: first the difference, then its error.",
         ),
     ],
+    difficulty=1,
     importance=3,
     minutes=6,
 )
@@ -480,6 +492,7 @@ coins = Exercise(
     ],
     tolerance=1e-9,
     difficulty=2,
+    importance=2,
     minutes=10,
 )
 
@@ -505,6 +518,7 @@ def holm_cases(generator):
         (numbers(0.001, 0.03, 0.04, 0.045), 0.05),  # the second fails; the last is below its own limit
         (numbers(0.0625, 0.9, 0.5, 0.7), 0.25),  # exactly at its level
         (numbers(0.03), 0.05),
+        (numbers(0.4, 0.0126, 0.6, 0.9), 0.05),  # 0.05 / 4 is 0.0125
         (numbers(0.02, 0.02, 0.02), 0.05),
         (numbers(0.0, 1.0), 0.05),
         (skewed, 0.05),
@@ -574,8 +588,23 @@ correction = Exercise(
             lambda p, level: (p <= limits(p, level)).cumprod(0).bool(),
             "you took the probabilities in the order given. Sort them first, the smallest in front.",
         ),
+        (
+            lambda p, level: in_order(
+                p,
+                lambda p: (p <= 1 - (1 - level) ** (1 / torch.arange(len(p), 0, -1, dtype=p.dtype))).cumprod(0).bool(),
+            ),
+            "these are Šidák's levels, 1 - (1 - level) ** (1 / left), which are for independent comparisons. Holm's are level / left, whatever the dependence.",
+        ),
+        (
+            lambda p, level: in_order(
+                p,
+                lambda p: (p <= level / torch.arange(len(p) - 1, -1, -1, dtype=p.dtype).clamp(min=1)).cumprod(0).bool(),
+            ),
+            "your levels are one step too loose: the smallest of m is tested at level / m, not at level / (m - 1).",
+        ),
     ],
     difficulty=2,
+    importance=2,
     minutes=12,
 )
 
@@ -664,5 +693,6 @@ needed = Exercise(
         ),
     ],
     difficulty=2,
+    importance=2,
     minutes=8,
 )

@@ -97,6 +97,7 @@ ahead = Exercise(
             "you returned the share of the seeds that are won; their number is wanted.",
         ),
     ],
+    difficulty=1,
     importance=3,
     minutes=6,
 )
@@ -173,6 +174,8 @@ orphaned = Exercise(
             "you marked the inputs; how many there are is wanted. Add them up.",
         ),
     ],
+    difficulty=1,
+    importance=2,
     minutes=4,
 )
 
@@ -252,6 +255,7 @@ owl = Exercise(
         ),
     ],
     difficulty=2,
+    importance=2,
     minutes=10,
 )
 
@@ -611,6 +615,7 @@ adaptive = Exercise(
         ),
     ],
     difficulty=2,
+    importance=2,
     minutes=8,
 )
 
@@ -695,5 +700,7 @@ counting = Exercise(
             "this is the share of the weights that are no outliers.",
         ),
     ],
+    difficulty=1,
+    importance=2,
     minutes=6,
 )

@@ -33,7 +33,12 @@ def block_numbers_cases(generator):
         f"model.layers.{block}.{layer}.weight" for block in (0, 1, 10, 2) for layer in ("mlp.up_proj", "norm")
     ]
     other = ["h.0.attn.weight", "h.12.attn.weight", "head.weight", "h_norm.weight", "h.3.attn.experts.7.weight"]
-    near = ["model.layers_norm.0.weight", "tower.model.layers.4.weight", "model.layers.norm.2.weight"]
+    near = [
+        "model.layers_norm.0.weight",
+        "tower.model.layers.4.weight",
+        "model.layers.norm.2.weight",
+        "model.layers2.4.weight",
+    ]
     return [(llama, "model.layers"), (other, "h"), ([*near, "model.layers.5.weight"], "model.layers"), ([], "h")]
 
 
@@ -88,6 +93,14 @@ numbering = Exercise(
     importance=2,
     minutes=10,
 )
+
+
+@numbering.misconception(
+    "you did not ask for the dot after the stack's name, so model.layers2 passes for model.layers. Compare with the name and its dot."
+)
+def numbers_without_the_dot(names, stack):
+    rests = [name.removeprefix(stack).lstrip(".").partition(".")[0] if name.startswith(stack) else "" for name in names]
+    return [int(rest) if rest.isdecimal() else -1 for rest in rests]
 
 
 @numbering.misconception(
@@ -221,6 +234,7 @@ def streamed_peak_cases(generator):
         (many, (100, 8), 2),
         (apart, (10, 8), 4),
         (last, (10, 8), 4),
+        (even, (10, 8), 8),  # float64: no copy in float32 either
         (even[:1], (10, 8), 2),  # a single block has no next one
     ]
 
@@ -287,6 +301,12 @@ peak = Exercise(
                 *_moments(blocks, embedding, size)[:2], size * sum(map(_numbers, blocks[:2])) * (len(blocks) > 1)
             ),
             "you took the first two blocks only. Blocks may differ: the largest pair of neighbours counts.",
+        ),
+        (
+            lambda blocks, embedding, itemsize: max(
+                _moments(blocks, embedding, itemsize, copy=9 if itemsize == 4 else 13)
+            ),
+            "you asked for itemsize == 4. A weight stored in 64 bits needs no float32 copy either: itemsize < 4 makes it 13.",
         ),
     ],
     difficulty=2,

@@ -39,11 +39,11 @@ class Exercise:
     cases: Callable
     _: KW_ONLY
     hints: tuple
+    difficulty: int
+    importance: int
+    minutes: int
     wrong: list = field(default_factory=list)
     tolerance: float = 1e-5
-    difficulty: int = 1
-    importance: int = 2
-    minutes: int = 5
 
     @property
     def misconceptions(self):
