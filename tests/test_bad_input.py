@@ -149,7 +149,11 @@ CASES = {
         ValueError,
         "use method='wanda', update='obs'",
     ),
-    "an unknown update": (pruning(update=True), ValueError, "update must be None, 'obs' or 'obs-iterative'; got True"),
+    "an unknown update": (
+        pruning(update=True),
+        ValueError,
+        "update must be None, 'obs', 'obs-iterative' or a function; got True",
+    ),
     "an unknown propagation": (pruning(propagate="both"), ValueError, "'pruned' or 'dense', got 'both'"),
     "SparseGPT on dense inputs": (
         pruning(method="sparsegpt", propagate="dense"),
@@ -165,6 +169,31 @@ CASES = {
         pruning(method="admm", update="obs"),
         ValueError,
         "method='admm' solves for the kept weights itself, so update='obs' does not apply",
+    ),
+    "an update of one's own for SparseGPT": (
+        pruning(method="sparsegpt", update=lambda weight, hessian, mask: weight),
+        ValueError,
+        "method='sparsegpt' has an update of its own",
+    ),
+    "an update that leaves too few zeros": (
+        pruning(update=lambda weight, hessian, mask: weight),
+        ValueError,
+        "update '<lambda>' left fewer zeros than the mask has in a small random layer",
+    ),
+    "an update that breaks the pattern": (
+        pruning(pattern="2:4", update=lambda weight, hessian, mask: weight * (torch.arange(8) < 4)),
+        ValueError,
+        "left fewer zeros than the mask has",
+    ),
+    "an update of another shape": (
+        pruning(update=lambda weight, hessian, mask: weight[:1]),
+        ValueError,
+        r"update '<lambda>' must return a weight of shape \(3, 8\)",
+    ),
+    "an update that is not finite": (
+        pruning(update=lambda weight, hessian, mask: weight / 0),
+        ValueError,
+        "gave NaN or infinite weights",
     ),
     "an update on dense inputs": (
         pruning(update="obs-iterative", propagate="dense"),

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 import wanda
 from wanda import find_blocks
+from wanda.admm import admm
 from wanda.sparsegpt import repair
 
 
@@ -127,6 +128,31 @@ def test_iterative_update_is_sparsegpt_with_another_score(model, calibration, op
         )
         assert torch.equal(layer.weight == 0, mask)
         torch.testing.assert_close(layer.weight.double(), expected, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("pattern", [None, "2:4"])
+def test_a_custom_update_function(model, calibration, pattern):
+    def solved(weight, hessian, mask):  # ADMM's solve for a mask that is given
+        return admm(weight, hessian, mask=mask)[0]
+
+    block, before = find_blocks(model)[0], copy.deepcopy(model)
+    inputs = reference.layer_inputs(model, block, calibration)
+    report = wanda.prune(model, calibration, pattern=pattern, update=solved, progress=False)
+    assert "with solved" in str(report)
+    for layer in block.layers:
+        weight, x = weights(before)[layer.name], inputs[layer.name]
+        mask = wanda.prune_mask(weight.abs() * x.norm(dim=0), pattern=pattern)
+        torch.testing.assert_close(layer.weight, admm(weight, x.T @ x, mask=mask)[0], rtol=1e-3, atol=1e-5)
+
+
+def test_an_update_that_fails_on_a_later_layer_names_it(model, calibration):
+    def update(weight, hessian, mask):
+        if len(weight) == 3:  # the layer that it is tried on
+            return weight.masked_fill(mask, 0)
+        raise ValueError("no solution")
+
+    with pytest.raises(RuntimeError, match=r"no solution \(model\.layers\.0\..*load the model again"):
+        wanda.prune(model, calibration, update=update, progress=False)
 
 
 def test_a_custom_score_function(model, calibration):

@@ -50,7 +50,7 @@ def normal_equations(hessian, damping=DAMPING):
     diagonal, and |W| * norm, Wanda's score, is the size of a weight. inverse [in, in] is (H + damping * I + I)^-1 in these
     units; the second I is the ADMM penalty, 1. Features that were always zero keep norm 0.
     """
-    hessian = hessian.to(precision(hessian.device))
+    hessian = hessian.detach().to(precision(hessian.device))
     norm = hessian.diagonal().sqrt()  # [in]
     unit = torch.where(norm > 0, norm, 1.0)
     normalised = hessian / unit / unit[:, None]
@@ -61,7 +61,7 @@ def normal_equations(hessian, damping=DAMPING):
 
 def solve(weight, norm, inverse, sparsity=0.5, pattern=None, group="output", mask=None, *, iterations=ITERATIONS):
     """The alternation, given the return values of `normal_equations`. See `admm`."""
-    fixed = mask is not None
+    fixed, weight = mask is not None, weight.detach()
     dense = weight.to(inverse.dtype) * norm  # [out, in], in units of the features' norms
     current, dual = dense.clone(), torch.zeros_like(dense)
     for step in range(1, iterations + 1):

@@ -12,7 +12,7 @@ from .sparsegpt import inverse_factor, precision, repair
 from .statistics import Hessian, InputNorm
 
 METHODS = (*SCORES, "sparsegpt", "admm")
-UPDATES = ("obs", "obs-iterative")
+OBS_UPDATES = {"obs": "the OBS update", "obs-iterative": "the iterative OBS update"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Options:
         score: function (weight, input_norm) -> score; None where SparseGPT or ADMM chooses the mask itself.
         sparsity: as given to `prune`; after `for_layers`, a dict from layer name to float.
         pattern, group: as in `prune_mask`.
-        update: None, "obs" or "obs-iterative"; for SparseGPT "obs", for ADMM "admm".
+        update: None, "obs", "obs-iterative" or a function; for SparseGPT "obs", for ADMM "admm".
         propagate: "pruned" or "dense".
         description: one line for reports, such as "wanda 2:4" or "magnitude 50%, group layer".
     """
@@ -52,11 +52,12 @@ class Options:
         """The same options with a sparsity for each of a list of `Linear`s.
 
         Raises: ValueError or TypeError naming the layer: its sparsity is invalid, the pattern does not fit its width, or
-            the score function fails on its weights.
+            the score function fails on its weights; or the update function fails on a small layer.
         """
         for layer in layers if self.pattern is not None else ():
             check_width(layer.weight.shape[1], self.pattern, layer.name)
         self._try_score(layers)
+        self._try_update()
         return replace(self, sparsity=resolve_sparsity([layer.name for layer in layers], self.sparsity, self.pattern))
 
     def apply(self, name, weight, inputs):
@@ -74,6 +75,10 @@ class Options:
                 hessian = inputs.statistic.matrix(precision(weight.device))
                 inputs.derived["inverse"] = admm.normal_equations(hessian)
             return admm.solve(weight, *inputs.derived["inverse"], sparsity, self.pattern, self.group)[0]
+        if callable(self.update):
+            mask = lowest(self._score(weight, norm, name), sparsity, self.pattern, self.group)
+            hessian = inputs.statistic.matrix(precision(weight.device))  # of its own: the function may change it
+            return self._late(self._checked_update, weight, hessian, mask, name)
         mask, choice = None, {}
         if self.update == "obs-iterative":
             choice = {"price": lambda part, columns: self.score(part, norm[columns]), "group": self.group}
@@ -87,9 +92,15 @@ class Options:
     def _score(self, weight, norm, name):
         if self.score in SCORES.values():
             return self.score(weight, norm)  # finite, as weights and norms are; a check would force a GPU sync
+        return self._late(self._checked_score, weight, norm, name)
+
+    @staticmethod
+    def _late(check, *arguments):
+        """Call a user's function, now that weights have changed: ValueError and TypeError would mean that none has."""
         try:
-            return self._checked_score(weight, norm, name)
-        except (ValueError, TypeError) as error:  # these would mean that no weight has changed
+            return check(*arguments)
+        except (ValueError, TypeError) as error:
+            name = arguments[-1]
             raise RuntimeError(f"{error} ({name}; earlier blocks are pruned already: load the model again)") from error
 
     def _try_score(self, layers):
@@ -107,6 +118,33 @@ class Options:
             else:
                 weight = layer.weight.to(torch.float32, copy=True)
             self._checked_score(weight, norm.to(weight.device), layer.name)
+
+    def _try_update(self):
+        """Call a user's update function on a small random layer before any weight changes."""
+        if not callable(self.update):
+            return
+        generator = torch.Generator().manual_seed(0)
+        width = 8 if self.pattern is None else 2 * parse_pattern(self.pattern)[1]
+        weight = torch.randn(3, width, generator=generator)  # [out, in]
+        inputs = torch.randn(4 * width, width, generator=generator, dtype=torch.float64)  # [tokens, in]
+        mask = lowest(weight.abs(), 0.5, self.pattern, "output")
+        self._checked_update(weight, inputs.T @ inputs, mask, "a small random layer, tried first")
+
+    def _checked_update(self, weight, hessian, mask, name):
+        update = _name(self.update)
+        after = self.update(weight.clone(), hessian, mask)
+        if not isinstance(after, torch.Tensor) or after.shape != weight.shape:
+            got = tuple(after.shape) if isinstance(after, torch.Tensor) else type(after).__name__
+            raise ValueError(
+                f"update {update!r} must return a weight of shape {tuple(weight.shape)} for {name}, got {got}"
+            )
+        if not torch.isfinite(after).all():
+            raise ValueError(f"update {update!r} gave NaN or infinite weights for {name}")
+        size = mask.numel() if self.pattern is None else parse_pattern(self.pattern)[1]
+        missing = mask.reshape(-1, size).sum(dim=1) - (after == 0).reshape(-1, size).sum(dim=1)
+        if (missing > 0).any():
+            raise ValueError(f"update {update!r} left fewer zeros than the mask has in {name}; it may only move them")
+        return after.float()
 
     def _checked_score(self, weight, norm, name):
         score = self.score(weight, norm)
@@ -127,8 +165,10 @@ def make_options(method="wanda", sparsity=0.5, pattern=None, group=None, update=
     """
     if not callable(method) and method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))} or a score function; got {method!r}")
-    if update not in (None, *UPDATES):
-        raise ValueError(f"update must be None, {' or '.join(map(repr, UPDATES))}; got {update!r}")
+    if not callable(update) and update not in (None, *OBS_UPDATES):
+        raise ValueError(f"update must be None, {', '.join(map(repr, OBS_UPDATES))} or a function; got {update!r}")
+    if callable(update) and method == "sparsegpt":
+        raise ValueError("method='sparsegpt' has an update of its own; give yours to method='wanda' or another score")
     if propagate not in ("pruned", "dense"):
         raise ValueError(f"propagate must be 'pruned' or 'dense', got {propagate!r}")
     if pattern is not None:
@@ -153,13 +193,13 @@ def make_options(method="wanda", sparsity=0.5, pattern=None, group=None, update=
     usual = "layer" if score is magnitude and pattern is None else "output"
     if group is not None:
         check_group(group, pattern)
-    name = getattr(method, "__name__", type(method).__name__) if callable(method) else method
+    name = _name(method) if callable(method) else method
     amount = pattern or (f"{sparsity:.0%}" if isinstance(sparsity, (int, float)) else "per layer")
     description = f"{name} {amount}"
     if group not in (None, usual):
         description += f", group {group}"
     if update is not None and method not in ("sparsegpt", "admm"):
-        description += f", with the {'iterative ' * (update == 'obs-iterative')}OBS update"
+        description += f", with {_name(update) if callable(update) else OBS_UPDATES[update]}"
     return Options(
         name=name,
         score=score,
@@ -170,6 +210,11 @@ def make_options(method="wanda", sparsity=0.5, pattern=None, group=None, update=
         propagate=propagate,
         description=description,
     )
+
+
+def _name(function):
+    """What to call a user's function in messages."""
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def resolve_sparsity(names, sparsity, pattern=None):

@@ -55,6 +55,8 @@ def prune(
         update: None; "obs": choose the mask by `method`, then repair the kept weights with SparseGPT's update;
             "obs-iterative": also choose the mask of each 128 columns (each M of a pattern) on reaching them, by the
             score of the weights as repaired so far. The Wanda paper calls these the sequential and iterative update.
+            Or a function (weight [out, in], hessian [in, in], mask [out, in]) -> weight [out, in] of your own, with at
+            least as many zeros as the mask has; it is first tried on a small random layer.
         propagate: "pruned": a block reads the outputs of its pruned predecessors (the paper). "dense": it reads the
             dense model's; one forward pass instead of nearly two, for score methods without an update.
         skip: layers to leave dense: names, parts of names ("down_proj", "layers.0") or wildcards ("*.mlp.*").

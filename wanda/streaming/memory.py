@@ -33,7 +33,7 @@ def memory_needed(source, tokens=0, *, hessians=False, admm=False, skip=(), revi
             are padded, or attention has no fused kernel, add its masks and scores [batch, heads, length, length].
         threads: batches computed at once. None: as many as this machine computes with one window per batch; with
             more windows per batch, it is 1.
-        hessians: True for SparseGPT, ADMM and update="obs", which keep a matrix [in, in] for each layer's inputs.
+        hessians: True for SparseGPT, ADMM and any `update`, which keep a matrix [in, in] for each layer's inputs.
         admm: True for ADMM, which takes four copies of a layer in float64.
 
     Returns: dict of bytes: "block" (weights of the largest block), "layer" (working copies), "embeddings" (all before
