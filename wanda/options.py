@@ -12,7 +12,7 @@ from .sparsegpt import inverse_factor, precision, repair
 from .statistics import Hessian, InputNorm
 
 METHODS = (*SCORES, "sparsegpt", "admm")
-OBS_UPDATES = {"obs": "the OBS update", "obs-iterative": "the iterative OBS update"}
+UPDATES = {"obs": "the OBS update", "obs-iterative": "the iterative OBS update"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,8 +165,8 @@ def make_options(method="wanda", sparsity=0.5, pattern=None, group=None, update=
     """
     if not callable(method) and method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))} or a score function; got {method!r}")
-    if not callable(update) and update not in (None, *OBS_UPDATES):
-        raise ValueError(f"update must be None, {', '.join(map(repr, OBS_UPDATES))} or a function; got {update!r}")
+    if not callable(update) and update not in (None, *UPDATES):
+        raise ValueError(f"update must be None, {', '.join(map(repr, UPDATES))} or a function; got {update!r}")
     if callable(update) and method == "sparsegpt":
         raise ValueError("method='sparsegpt' has an update of its own; give yours to method='wanda' or another score")
     if propagate not in ("pruned", "dense"):
@@ -199,7 +199,7 @@ def make_options(method="wanda", sparsity=0.5, pattern=None, group=None, update=
     if group not in (None, usual):
         description += f", group {group}"
     if update is not None and method not in ("sparsegpt", "admm"):
-        description += f", with {_name(update) if callable(update) else OBS_UPDATES[update]}"
+        description += f", with {_name(update) if callable(update) else UPDATES[update]}"
     return Options(
         name=name,
         score=score,
