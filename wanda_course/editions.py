@@ -49,7 +49,11 @@ def _rebuilt(cell, solved):
     if exercise is None:
         return [cell]
     name = exercise.solution.__name__
-    task = f"**Build it: {exercise.title}.** {exercise.effort} The cells below use the reference until yours is right."
+    task = (
+        f"**Build it: {exercise.title}.** {exercise.effort} Replace `raise NotImplementedError`, run the cell, then the "
+        "check below it. For a hint, remove a `#` in the cell after that. The cells further down use the reference until "
+        "yours is right."
+    )
     cell.source = with_function(cell.source, name, _solution(exercise) if solved else None)
     check = f'{name} = exercises.build("{exercise.key}", {name})'
     help_ = f'# exercises.hint("{exercise.key}")\n# exercises.solution("{exercise.key}")'

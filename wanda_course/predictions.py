@@ -85,6 +85,8 @@ def _outcome(answer, measured):
             return f"right: {', '.join(measured)}"
         return f"{right} of {len(answer)} places right; the order is {', '.join(measured)}"
     measured = float(measured)
+    if answer == measured:
+        return f"right: {short(measured)}"
     said = f"you predicted {short(answer)}; measured {short(measured)}"
     if answer <= 0 or measured <= 0:
         return said

@@ -154,7 +154,32 @@ def test_hooks_that_are_left_behind_are_noticed(say):
             layer.register_forward_pre_hook(lambda layer, args: None)
         return checker.EXERCISES["04.1"].solution(block, batches, masks)
 
-    assert "leaves hooks behind in 'block'" in say(forgetful, "04.1")
+    assert "leaves hooks behind in 'block'. Remove each handle." in say(forgetful, "04.1")
+
+
+def test_hooks_that_an_error_leaves_behind_do_not_hide_it(say):
+    def failing(block, batches, masks):
+        for layer in block:
+            layer.register_forward_pre_hook(lambda layer, args: None)
+        return batches.sum()
+
+    said = say(failing, "04.1")
+    assert "Remove each handle, in a `finally`: here it raises AttributeError: 'list' object" in said
+    assert "(in `return batches.sum()`)" in " ".join(said.split())
+
+
+def test_digits_that_would_look_equal_are_shown(say, monkeypatch):
+    third = dataclasses.replace(TOY, key="99.5", solution=lambda numbers, factor: numbers.double() / 3, tolerance=1e-12)
+    monkeypatch.setitem(checker.EXERCISES, third.key, third)
+    said = say(lambda numbers, factor: (numbers / 3).double(), "99.5")
+    assert "returns 0.3333333433 where 0.3333333333 is right. Is a part of it computed with fewer digits?" in said
+
+
+def test_the_reference_is_not_taken_for_the_learners_own(say, capsys):
+    meanwhile = checker.build("99.1", lambda numbers, factor: numbers)
+    capsys.readouterr()
+    assert checker.build("99.1", meanwhile) is TOY.solution
+    assert capsys.readouterr().out == "99.1: this is the reference. Run the cell with your own function first.\n"
 
 
 @pytest.mark.parametrize("exercise", EVERY, ids=keys)

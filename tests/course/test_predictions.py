@@ -57,7 +57,7 @@ def test_the_summary_shows_how_each_went_and_a_new_answer_replaces_the_old(predi
     predict.compare("42.p1", 2)
     capsys.readouterr()
     predict.summary()
-    said = "Your predictions:\n42.p1  you predicted 2; measured 2: within 10 %\n42.p2  not measured yet\n"
+    said = "Your predictions:\n42.p1  right: 2\n42.p2  not measured yet\n"
     assert capsys.readouterr().out == said
     predict("42.p1", ...)  # withdrawn
     predict.summary()

@@ -136,6 +136,11 @@ perplexity = Exercise(
             "speaks about token i + 1: shift them by one.",
         ),
         (
+            lambda logits, ids: losses(logits[1:], ids[1:]).mean().exp(),
+            "you dropped the first line and the first token. Line i speaks about token i + 1: drop the last line and the "
+            "first token.",
+        ),
+        (
             lambda logits, ids: losses(logits[1:], ids[:-1]).mean().exp(),
             "you shifted the wrong way: line i of the logits speaks about token i + 1, not about token i - 1.",
         ),

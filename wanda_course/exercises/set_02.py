@@ -142,7 +142,7 @@ few = Exercise(
         ),
         (
             lambda rows, count: smallest(rows, 0).scatter(1, rows.topk(count, dim=1, largest=False).indices, True),
-            "right except for ties: `topk` takes any of equal entries. The earlier go first: argsort(stable=True).",
+            "right except for ties: `topk` takes any of equal entries. The earlier go first: argsort(dim=1, stable=True).",
         ),
         (
             lambda rows, count: smallest(-rows, count),
@@ -426,7 +426,7 @@ def model_rounded_up(weights, sparsity):
 
 
 @whole.misconception(
-    "right except for ties: `topk` takes any of equal weights. The earlier go first: argsort(stable=True)."
+    "right except for ties: `topk` takes any of equal weights. The earlier go first: argsort(dim=1, stable=True)."
 )
 def model_masks_by_topk(weights, sparsity):
     sizes = torch.cat([weight.abs().flatten() for weight in weights])

@@ -317,7 +317,7 @@ the_mask = Exercise(
             lambda score, s: row_mask(score, 0).scatter(
                 1, score.topk(round(s * score.shape[1]), dim=1, largest=False).indices, True
             ),
-            "right except for ties: `topk` takes any of equal scores. The earlier go first: argsort(stable=True).",
+            "right except for ties: `topk` takes any of equal scores. The earlier go first: argsort(dim=1, stable=True).",
         ),
         (
             lambda score, s: score <= score.quantile(s, dim=1, keepdim=True),
@@ -810,7 +810,7 @@ def small_wanda_cases(generator):
     probe = normal(generator, 3, 6)
     return [
         (toy, [X[:1], X[1:]], 0.5, X[:3]),
-        (network(6, 10, 4), batches, 0.5, probe),
+        (network(6, 10, 4), batches, 0.5, 50 * probe),  # louder than the batches: it must not count
         (network(6, 7, 9, 3), many, 0.3, probe),  # 1.8 weights: 2; 2.1: 2; 2.7: 3
         (nested, batches, 0.7, probe),
         (network(6, 4, 2), batches, 0.0, probe),
@@ -881,6 +881,10 @@ capstone = Exercise(
         (
             lambda n, b, s, p: _small(n, b, s, p, lambda inputs: inputs[0].norm(dim=0)),
             "only the first batch counts: prune after the last one.",
+        ),
+        (
+            lambda n, b, s, p: _small(n, [*b, p], s, p),
+            "the probe counts in the norms. They come from the batches alone.",
         ),
         (
             lambda n, b, s, p: _small(n, b, s, p, lambda inputs: sum(one.norm(dim=0) for one in inputs)),

@@ -226,6 +226,13 @@ one_block = Exercise(
     wrong=[
         (
             lambda block, hidden, arguments, sparsity: [block(states, **arguments) for states in hidden],
+            "the weights have not changed: write the zeros into layer.weight, then run the block.",
+        ),
+        (
+            lambda block, hidden, arguments, sparsity: (
+                [block(states, **arguments) for states in hidden],
+                visit(block, hidden, arguments, sparsity),
+            )[0],
             "you return the dense block's outputs. The next block reads what the pruned block gives: run it again after "
             "the zeros.",
         ),
