@@ -214,6 +214,7 @@ def make_options(method="wanda", sparsity=0.5, pattern=None, group=None, update=
 
 def _name(function):
     """What to call a user's function in messages."""
+    function = getattr(function, "func", function)  # of a functools.partial
     return getattr(function, "__name__", type(function).__name__)
 
 

@@ -19,6 +19,8 @@ from wanda.scores import magnitude
 from wanda.scores import wanda as wanda_score
 from wanda.sparsegpt import sparsegpt
 
+from . import swaps
+
 TOLERANCE = {"layer": 3e-8, "walk": 2e-4, "perplexity": 1e-5}  # relative
 AMOUNTS = ({"sparsity": 0.5}, {"pattern": "2:4"})
 METHODS = ("magnitude", "wanda", "sparsegpt")  # of the notebooks' claims
@@ -56,13 +58,17 @@ def _method(method):
         if method in UPDATES:
             after, _ = UPDATES[method](weight, inputs.T @ inputs, **amount)
         else:
-            score = {"magnitude": magnitude, "wanda": wanda_score}[method](weight, inputs.norm(dim=0).float())
+            score = (magnitude if method == "magnitude" else wanda_score)(weight, inputs.norm(dim=0).float())
             group = "layer" if method == "magnitude" and "sparsity" in amount else "output"
-            after = weight.masked_fill(wanda.prune_mask(score, group=group, **amount), 0)
+            mask = wanda.prune_mask(score, group=group, **amount)
+            after = weight.masked_fill(mask, 0)
+            if method == "swaps":
+                after = swaps.swap(weight, inputs.T @ inputs, mask, amount.get("pattern"))
         found[f"layer {name}"] = _digits(after.double().abs().sum(), 10)
         pruned = LlamaForCausalLM(model.config)
         pruned.load_state_dict(model.state_dict())
-        report = wanda.prune(pruned, tokens, method=method, progress=False, **amount)
+        options = swaps.options(amount.get("pattern")) if method == "swaps" else {"method": method}
+        report = wanda.prune(pruned, tokens, progress=False, **options | amount)
         found[f"walk {name}"] = _digits(sum(layer.relative_error for layer in report.layers), 6)
     return tuple(found.items())
 
@@ -106,7 +112,7 @@ def _digits(value, digits):
 
 def main():
     """Print the fingerprints of all methods."""
-    print(json.dumps({method: of(method) for method in ("dense", "magnitude", "wanda", *UPDATES)}, indent=1))
+    print(json.dumps({method: of(method) for method in ("dense", "magnitude", "wanda", *UPDATES, "swaps")}, indent=1))
 
 
 if __name__ == "__main__":

@@ -8,13 +8,16 @@ elsewhere, the squared error of the row is d H dT with H = sum of x xT. To prune
 so a swap is judged, and c renewed, without looking at the data again.
 """
 
+from functools import partial
+
 import torch
 
 CANDIDATES = 8  # of a row on either side: all pairs of these are compared
-STEPS = 1000  # at most; a row takes one swap per step
+ROUNDS = 1000  # at most
+LEAST = 1e-9  # a swap has to gain this share of what a row's weights would cost, each pruned by itself
 
 
-def swap(weight, hessian, mask, pattern=None, *, candidates=CANDIDATES, steps=STEPS):
+def swap(weight, hessian, mask, pattern=None, *, candidates=CANDIDATES, rounds=ROUNDS):
     """Swap pruned and kept weights of each row as long as that lowers its squared error. An `update` for `wanda.prune`.
 
     Args:
@@ -22,41 +25,44 @@ def swap(weight, hessian, mask, pattern=None, *, candidates=CANDIDATES, steps=ST
         mask: Bool tensor [out, in], True = pruned: where to begin.
         pattern: "N:M" where the mask has one: pairs are then taken within M consecutive inputs.
         candidates: how many of the kept weights that would cost least to prune, each by itself, and of the pruned ones
-            that would gain most by coming back, are tried together. As many as the row has weights: every pair.
-        steps: at most so many swaps for each row.
+            that would gain most by coming back, are tried together. As many as there are: every pair.
+        rounds: at most so many; in a round each group of M, or the whole row, may make its best swap.
 
     Returns: Tensor [out, in], the weight with as many zeros per row (per M inputs with a pattern) as the mask has.
     """
     w, hessian, pruned = weight.double(), hessian.double(), mask.clone()
     alone = w.square() * hessian.diagonal()  # [out, in], the error of pruning a weight by itself
     linked = (w * pruned) @ hessian  # [out, in], c
-    open_rows = torch.arange(len(w), device=w.device)
-    for _ in range(steps):
-        row = w[open_rows]  # [rows, in]
-        near = 2 * row * linked[open_rows]
-        here, gone = alone[open_rows], pruned[open_rows]
-        costs = (here + near).masked_fill(gone, torch.inf), (here - near).masked_fill(~gone, torch.inf)
-        cost, kept, gain, back = _pairs(*costs, candidates, pattern)
-        both = row.gather(1, kept) * row.gather(1, back)  # [rows, pairs]
-        change, best = (cost + gain - 2 * both * hessian[kept, back]).min(dim=1)
-        better = change < -1e-9 * here.sum(dim=1)
-        open_rows, best = open_rows[better], best[better, None]
-        if len(open_rows) == 0:
+    size = w.shape[1] if pattern is None else int(pattern.split(":")[1])
+    least = LEAST * alone.sum(dim=1)  # [out]
+    rows = torch.arange(len(w), device=w.device)  # those that made a swap in the round before
+    for _ in range(rounds):
+        moved = torch.zeros(len(w), dtype=torch.bool, device=w.device)
+        for start in range(0, w.shape[1], size):
+            part = rows, slice(start, start + size)
+            change, k, u = _best_pair(
+                *(x[part] for x in (w, alone, linked, pruned)), hessian[part[1], part[1]], candidates
+            )
+            better = change < -least[rows]
+            some, k, u = rows[better], start + k[better], start + u[better]
+            pruned[some, k], pruned[some, u], moved[some] = True, False, True
+            linked[some] += w[some, k, None] * hessian[k] - w[some, u, None] * hessian[u]
+        rows = moved.nonzero()[:, 0]
+        if len(rows) == 0:
             break
-        k, u = kept[better].gather(1, best)[:, 0], back[better].gather(1, best)[:, 0]
-        pruned[open_rows, k], pruned[open_rows, u] = True, False
-        linked[open_rows] += w[open_rows, k, None] * hessian[k] - w[open_rows, u, None] * hessian[u]
     return weight.masked_fill(pruned, 0)
 
 
-def _pairs(cost, gain, candidates, pattern):
-    """The pairs to compare: costs and places of the weights to prune and to restore, four tensors [rows, pairs]."""
-    rows, width = cost.shape
-    size = width if pattern is None else int(pattern.split(":")[1])
-    count = min(candidates, size)
-    grouped = cost.reshape(rows, -1, size), gain.reshape(rows, -1, size)  # [rows, groups, M]
-    (cost, kept), (gain, back) = (values.topk(count, largest=False) for values in grouped)
-    offset = torch.arange(0, width, size, device=cost.device)[:, None]  # of each group
-    first = [(value[..., :, None].expand(-1, -1, -1, count)).flatten(1) for value in (cost, kept + offset)]
-    second = [(value[..., None, :].expand(-1, -1, count, -1)).flatten(1) for value in (gain, back + offset)]
-    return *first, *second
+def options(pattern=None):
+    """The options with which `wanda.prune` refines Wanda's masks by swaps."""
+    return {"method": "wanda", "pattern": pattern, "update": partial(swap, pattern=pattern)}
+
+
+def _best_pair(w, alone, linked, pruned, hessian, candidates):
+    """The best swap of each row of a group [rows, M]: change of the squared error, weight to prune, weight to restore."""
+    near, count = 2 * w * linked, min(candidates, w.shape[1])
+    cost, kept = (alone + near).masked_fill(pruned, torch.inf).topk(count, largest=False)  # [rows, count]
+    gain, back = (alone - near).masked_fill(~pruned, torch.inf).topk(count, largest=False)
+    both = w.gather(1, kept)[:, :, None] * w.gather(1, back)[:, None] * hessian[kept[:, :, None], back[:, None]]
+    change, best = (cost[:, :, None] + gain[:, None] - 2 * both).flatten(1).min(dim=1)  # over [rows, count * count]
+    return change, kept.gather(1, best[:, None] // count)[:, 0], back.gather(1, best[:, None] % count)[:, 0]

@@ -1,6 +1,7 @@
 """Exact swaps against brute force: every pair is tried by computing the error of the whole row again."""
 
 import functools
+import itertools
 
 import pytest
 import torch
@@ -23,18 +24,19 @@ def row_error(row, pruned, hessian):
 
 
 def by_brute_force(row, pruned, hessian, size):
-    """Take the best swap of all, within groups of `size`, until none helps. Returns the mask of a row."""
-    while True:
-        error, best = row_error(row, pruned, hessian), None
-        for k in (~pruned).nonzero()[:, 0].tolist():
-            for u in pruned.nonzero()[:, 0].tolist():
-                tried = pruned.clone()
-                tried[k], tried[u] = True, False
-                if k // size == u // size and row_error(row, tried, hessian) < error - 1e-9:
-                    error, best = row_error(row, tried, hessian), tried
-        if best is None:
-            return pruned
-        pruned = best
+    """Take the best swap of each group of `size` in turn, until none helps. Returns the mask of a row."""
+    pruned, before = pruned.clone(), None
+    while before is None or not torch.equal(before, pruned):
+        before = pruned.clone()
+        for start in range(0, len(row), size):
+            tried = [pruned]
+            places = range(start, start + size)
+            for k, u in itertools.product(places, places):
+                if pruned[u] and not pruned[k]:
+                    tried.append(pruned.clone())
+                    tried[-1][k], tried[-1][u] = True, False
+            pruned = min(tried, key=lambda mask: row_error(row, mask, hessian))
+    return pruned
 
 
 @pytest.mark.parametrize(("pattern", "size"), [(None, 12), ("2:4", 4), ("1:3", 3)])

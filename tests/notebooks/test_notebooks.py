@@ -164,11 +164,7 @@ def test_every_profile_names_existing_notebooks_and_parameters():
 @pytest.mark.parametrize("check", anatomy.CHECKS, ids=lambda check: check.__name__)
 @every_notebook
 def test_anatomy(path, check):
-    complaints = list(check(read(path)))
-    if path.stem.startswith("09") and check is anatomy.claims_made:
-        assert complaints, "09 has been executed again: remove this exception, and the one in test_replicates"
-        pytest.xfail("claims 09.11 and 09.18 differ from what was expected; the text says so")
-    assert complaints == []
+    assert list(check(read(path))) == []
 
 
 @every_notebook
