@@ -72,8 +72,8 @@ def solve(weight, norm, inverse, sparsity=0.5, pattern=None, group="output", mas
         # argmin_V ||X (V - W)T||^2 + ||V - (kept - dual)||^2 in these units, where kept = current - dual
         current.sub_(dual, alpha=2).sub_(dense)
         current = torch.addmm(dense, current, inverse)
-    solved = current.add_(dual).div_(norm)  # [out, in]
-    del dense, dual  # the next line takes two copies more
+    del dense, dual  # the next lines take two copies more; the dual is zero where weights are kept
+    solved = current.div_(norm)  # [out, in]
     solved = torch.where(norm > 0, solved, weight.to(solved.dtype))  # a feature that was always zero says nothing
     return solved.masked_fill_(mask, 0).float(), mask
 
