@@ -132,12 +132,13 @@ def label_lines(axes, shift=4):
         )
 
 
-def plain_log(axes, steps=(1, 2, 5)):
-    """Make the y axis logarithmic, with plain numbers only at these steps of each power of ten."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=steps, numticks=20))
-    axes.yaxis.set_major_formatter("{x:,.10g}")
-    axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+def plain_log(axes, steps=(1, 2, 5), axis="y"):
+    """Make an axis logarithmic, with plain numbers only at these steps of each power of ten."""
+    axes.set(**{f"{axis}scale": "log"})
+    drawn = {"x": axes.xaxis, "y": axes.yaxis}[axis]
+    drawn.set_major_locator(matplotlib.ticker.LogLocator(subs=steps, numticks=20))
+    drawn.set_major_formatter("{x:,.10g}")
+    drawn.set_minor_formatter(matplotlib.ticker.NullFormatter())
 
 
 def heat_map(axes, values, rows, columns, crossed=None):

@@ -42,7 +42,7 @@ every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=stem)
 
 
 def test_there_are_notebooks():
-    assert {f"{number:02}" for number in range(12)} <= {path.stem[:2] for path in NOTEBOOKS}
+    assert {f"{number:02}" for number in range(14)} <= {path.stem[:2] for path in NOTEBOOKS}
     assert len({path.stem[:2] for path in NOTEBOOKS}) == len(NOTEBOOKS)
 
 
