@@ -4,6 +4,7 @@
 """
 
 import re
+import statistics
 from pathlib import Path
 
 import nbformat
@@ -24,9 +25,9 @@ MOST_SHOWN = 0.7  # highest sparsity in the figure; beyond it every model is rui
 def table():
     """The tables and their notes, in Markdown."""
     record = read("main_job")
-    return "\n\n".join(
-        [main_job(record), _protocol(record), wikitext2(), beside(read("peers")["rows"]), on_gpu(read("gpu"))]
-    )
+    after = quality(text="wikipedia", method="admm", amount=("50%", "2:4"))
+    parts = [main_job(record), _protocol(record), after_wanda(after), wikitext2()]
+    return "\n\n".join([*parts, beside(read("peers")["rows"]), on_gpu(read("gpu"))])
 
 
 def main_job(record):
@@ -73,6 +74,19 @@ def wikitext2():
         values = [f"{cells[method, amount]['perplexity']:,.1f}" for amount in amounts]
         lines.append(_row(name, *values))
     return "\n\n".join(["\n".join(lines), _explained(cells["wanda", "50%"])])
+
+
+def after_wanda(cells):
+    """The figures of ADMM, as a sentence. cells: from `quality`, of all seeds."""
+    drawn = {}
+    for cell in cells:
+        drawn.setdefault(cell["amount"].replace("%", " %"), []).append(cell["perplexity"])
+    figures = [f"{statistics.mean(values):.1f} at {amount}" for amount, values in sorted(drawn.items(), reverse=True)]
+    seeds = min(map(len, drawn.values()))
+    return (
+        f'What came after Wanda: `method="admm"` reaches {" and ".join(figures)} on the packaged text, the mean of {seeds} '
+        "calibration seeds; [12](notebooks/12_after_wanda.ipynb) builds it. Source: [quality](results/quality.json)."
+    )
 
 
 def beside(rows):

@@ -17,7 +17,12 @@ MEASURED = {
     "memory": "rows",
     "sentences": "rows",
 }  # file: its list
-USUAL_GROUPS = {"magnitude": "layer", "wanda": "output", "admm": "output", "swaps": "output"}  # the defaults of `wanda.prune`
+USUAL_GROUPS = {
+    "magnitude": "layer",
+    "wanda": "output",
+    "admm": "output",
+    "swaps": "output",
+}  # the defaults of `wanda.prune`
 
 
 def file(name):

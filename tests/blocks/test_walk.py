@@ -329,6 +329,7 @@ def test_images_that_are_added_between_blocks_are_seen(first, tmp_path):
         assert (zeros(model)[name] == mask).double().mean() > 0.999, name
 
 
+@pytest.mark.skipif(not hasattr(transformers, "ZayaForCausalLM"), reason="this version of transformers has no Zaya")
 def test_a_state_is_handed_on_by_each_block_for_each_batch():
     """Zaya's blocks hand on a residual and the router's state; windows of two lengths."""
     sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}

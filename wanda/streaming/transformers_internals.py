@@ -1,6 +1,6 @@
 """How transformers turns a checkpoint's tensors into a model's: its private API for loading, in one place.
 
-Tested with transformers 5.6.0 and 5.24.0, the oldest and the newest version supported. What is expected of both:
+Tested with transformers 5.7.0 and 5.24.0, the oldest and the newest version supported. What is expected of both:
 
 - `conversion_mapping.get_model_conversion_mapping(model)` lists the `WeightRenaming`s and `WeightConverter`s of a model;
   a converter has `source_patterns` and `operations`; `MergeModulelist(dim=0)` stacks the tensors of several experts, and
@@ -17,7 +17,7 @@ import re
 import torch
 import transformers
 
-SUPPORTED = ("5.6.0", "5.24.0")
+SUPPORTED = ("5.7.0", "5.24.0")
 CONVERTED = "converted"
 COMPUTED_BUFFERS = (r"rotary_emb\.inv_freq$", r"(^|\.)position_ids$")
 
