@@ -3,7 +3,7 @@
 SparseGPT visits each column once and never returns to it. ADMM looks for the sparse weight V whose outputs are closest to
 the dense one's, min ||X (W - V)T||, by alternating between two easy steps: without the constraint, the best weight is a
 linear solve; without the data, the best sparse weight is the one that keeps the largest entries. A dual variable makes
-the two agree. Every step is a matrix product over the whole layer.
+the two agree. A round is one selection and one matrix product over the whole layer.
 Source: Boža, "Fast and Effective Weight Update for Pruned Large Language Models" (arXiv 2401.02938).
 """
 

@@ -70,6 +70,10 @@ def my_score(weight, norm):
     return weight.abs() * norm.sqrt()
 
 
+def my_update(weight, hessian, mask):
+    return (weight + 0.01 * (hessian[0] / hessian[0, 0]).float()).masked_fill(mask, 0)  # any that depends on all three
+
+
 @pytest.mark.parametrize(
     ("calibration", "options"),
     [
@@ -81,6 +85,7 @@ def my_score(weight, norm):
         (calibration_tokens(), {"propagate": "dense"}),
         (calibration_tokens(), {"update": "obs"}),
         (calibration_tokens(), {"update": "obs-iterative", "pattern": "2:4"}),
+        (calibration_tokens(), {"update": my_update}),
         (calibration_tokens(), {"method": "sparsegpt"}),
         (calibration_tokens(), {"method": "sparsegpt", "pattern": "2:4", "skip": ("o_proj", "layers.1")}),
         (calibration_tokens(), {"sparsity": {"layers.0": 0.25, "down_proj": 0.75, "*": 0.5}, "skip": "q_proj"}),

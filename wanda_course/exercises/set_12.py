@@ -2,9 +2,12 @@
 
 # ruff: noqa: D103 (a wrong idea is explained by its diagnosis, a solution by the notebook)
 
+import math
 from itertools import combinations
 
 import torch
+
+import wanda
 
 from .types import Exercise
 
@@ -154,8 +157,8 @@ least_squares = Exercise(
 def swap_changes(row, pruned, hessian):
     linked = (row * pruned) @ hessian  # [in]
     alone = row.square() * hessian.diagonal()  # [in]
-    cost, gain = alone + 2 * row * linked, alone - 2 * row * linked
-    change = cost[:, None] + gain - 2 * row[:, None] * row * hessian  # [in, in]
+    cost, back = alone + 2 * row * linked, alone - 2 * row * linked
+    change = cost[:, None] + back - 2 * row[:, None] * row * hessian  # [in, in]
     return change.masked_fill(pruned[:, None] | ~pruned, torch.inf)
 
 
@@ -182,8 +185,8 @@ swapping = Exercise(
     hints=(
         "The formula above, for all pairs at once: a column vector for the weight to prune, a row vector for the one to "
         "restore, and a matrix for the two together.",
-        "linked = (row * pruned) @ hessian; alone = row.square() * hessian.diagonal(); cost = alone + 2 * row * linked; gain "
-        "= alone - 2 * row * linked; cost[:, None] + gain - 2 * row[:, None] * row * hessian; then infinity where the row "
+        "linked = (row * pruned) @ hessian; alone = row.square() * hessian.diagonal(); cost = alone + 2 * row * linked; back "
+        "= alone - 2 * row * linked; cost[:, None] + back - 2 * row[:, None] * row * hessian; then infinity where the row "
         "index is pruned or the column index is not.",
     ),
     wrong=[
@@ -227,7 +230,7 @@ def alternate(weight, hessian, count, steps):
     current, dual = weight, torch.zeros_like(weight)
     for _ in range(steps):
         wanted = current + dual  # [out, in]
-        mask = rows_of(wanted.abs(), count)
+        mask = wanda.prune_mask(wanted.abs(), count / weight.shape[1])
         kept = wanted.masked_fill(mask, 0)
         dual = wanted - kept
         current = weight + (kept - dual - weight) @ inverse
@@ -236,7 +239,7 @@ def alternate(weight, hessian, count, steps):
 
 def alternate_cases(generator):
     found = []
-    for outputs, width, count, steps in ((2, 4, 2, 1), (3, 6, 3, 5), (4, 8, 5, 12)):
+    for outputs, width, count, steps in ((2, 4, 2, 1), (3, 6, 3, 5), (4, 8, 5, 12), (16, 12, 5, 2)):
         hessian = related(generator, width)
         norm = hessian.diagonal().sqrt()
         found.append((normal(generator, outputs, width), hessian / norm / norm[:, None], count, steps))
@@ -264,7 +267,7 @@ alternating = Exercise(
     hints=(
         "Three lines in a loop: choose from current + dual; the dual is what the choice takes away; solve, pulled towards "
         "kept - dual.",
-        "wanted = current + dual; mask = rows_of(wanted.abs(), count); kept = wanted.masked_fill(mask, 0); dual = wanted - "
+        "wanted = current + dual; mask = wanda.prune_mask(wanted.abs(), count / weight.shape[1]); kept = wanted.masked_fill(mask, 0); dual = wanted - "
         "kept; current = weight + (kept - dual - weight) @ inverse, with inverse = (H + I)^-1. At the end current, with zeros "
         "where the mask is True.",
     ),
@@ -275,11 +278,11 @@ alternating = Exercise(
         ),
         (
             lambda *given: _alternating(*given, fixed=True),
-            "the mask is chosen once. Choose it anew in every round, from current + dual.",
+            "your mask never changes: it is chosen once, or without the dual. Choose it anew in every round, from current + dual.",
         ),
         (
             lambda *given: _alternating(*given, sparse=False),
-            "you returned the dense solution of the last round. It has no zeros: choose once more where they go.",
+            "you returned the dense solution of the last round. Put zeros where the last step chose them.",
         ),
         (
             lambda *given: _alternating(*given, pull=0.0),
@@ -320,7 +323,18 @@ def best_mask_cases(generator):
     alike = opposed.clone()
     alike[1, 2] = alike[2, 1] = 0.0
     alike[0, 1] = alike[1, 0] = 0.9  # features 1 and 2 add up: together they cost most
-    made = [(row, h, 2) for row, h in ((ROW, opposed), (ROW + 0.2 * torch.tensor([1.0, 0.25, 0.5, 0.0]), alike))]
+    trap = torch.eye(
+        4, dtype=torch.float64
+    )  # no swap helps from the mask of the two smallest, yet another pair is best
+    trap[2, 3] = trap[3, 2] = -0.95
+    made = [
+        (row, h, 2)
+        for row, h in (
+            (torch.tensor([0.8, 0.9, 1.0, 1.0], dtype=torch.float64), trap),
+            (ROW, opposed),
+            (ROW + 0.2 * torch.tensor([1.0, 0.25, 0.5, 0.0]), alike),
+        )
+    ]
     return made + [(normal(generator, width), related(generator, width), count) for width, count in sizes]
 
 
@@ -329,6 +343,14 @@ def one_by_one(row, hessian, count):
     for _ in range(count):
         cost = row.square() * hessian.diagonal() + 2 * row * ((row * mask) @ hessian)
         mask[cost.masked_fill(mask, torch.inf).argmin()] = True
+    return mask
+
+
+def downhill(row, hessian, count):
+    mask = rows_of((row.abs() * hessian.diagonal().sqrt())[None], count)[0]
+    while (change := swap_changes(row, mask, hessian)).min() < 0:
+        k, u = divmod(int(change.argmin()), len(row))
+        mask[k], mask[u] = True, False
     return mask
 
 
@@ -369,6 +391,10 @@ brute_force = Exercise(
             "best choice of one: try all.",
         ),
         (
+            downhill,
+            "a swap can only go downhill and may stop before the best mask: try all choices.",
+        ),
+        (
             best_when_solved,
             "this mask is the best when the kept weights are solved for. Here no weight may change.",
         ),
@@ -404,7 +430,12 @@ def best_swap_cases(generator):
     pruned = rows_of(row.abs().reshape(-1, 4), 2).reshape(-1)
     while (swap := best_swap_of_four(row, pruned, hessian))[1] >= 0:
         pruned[swap[1]], pruned[swap[2]] = True, False
-    return [*found, (row, pruned, hessian)]  # no swap helps any more
+    close = torch.eye(8, dtype=torch.float64)
+    for (i, j), value in {(1, 2): 0.3, (1, 3): -0.2, (2, 3): 0.5, (2, 4): -0.3}.items():
+        close[i, j] = close[j, i] = value  # weights 2 and 4 are near, but in two groups
+    ones = torch.ones(8, dtype=torch.float64)
+    fours = (ones, torch.tensor([False, False, True, True] * 2), close)
+    return [*found, (row, pruned, hessian), fours]  # before the last, no swap helps any more
 
 
 def _any_swap(row, pruned, hessian, group=None, always=False):
@@ -461,7 +492,7 @@ def pruned_by_then(count, step, steps):
 
 
 def pruned_by_then_cases(generator):
-    return [(288, 1, 15), (288, 5, 15), (288, 14, 15), (288, 15, 15), (768, 3, 10), (10, 1, 4), (7, 2, 3)]
+    return [(288, 1, 15), (288, 5, 15), (288, 14, 15), (288, 15, 15), (768, 3, 10), (10, 1, 4), (7, 2, 3), (12, 1, 3)]
 
 
 ramp = Exercise(
@@ -485,6 +516,10 @@ ramp = Exercise(
         (
             lambda count, step, steps: int(count * (1 - (1 - step / steps) ** 3)),
             "int() truncates; round to the nearest number.",
+        ),
+        (
+            lambda count, step, steps: math.ceil(count * (1 - (1 - step / steps) ** 3)),
+            "you round up; round to the nearest number.",
         ),
         (
             lambda count, step, steps: pruned_by_then(count, step - 1, steps),
