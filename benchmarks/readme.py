@@ -85,7 +85,7 @@ def after_wanda(cells):
     seeds = min(map(len, drawn.values()))
     return (
         f'What came after Wanda: `method="admm"` reaches {" and ".join(figures)} on the packaged text, the mean of {seeds} '
-        "calibration seeds; [12](notebooks/12_after_wanda.ipynb) builds it. Source: [quality](results/quality.json)."
+        "calibration seeds; notebook 12 builds it. Source: [quality](results/quality.json)."
     )
 
 

@@ -99,9 +99,17 @@ def test_the_tail_of_a_text_counts_by_its_length(model, calibration, small, tmp_
     assert result["perplexity"] == pytest.approx(wanda.perplexity(model, TOKENS, 64), rel=1e-6)
 
 
+@pytest.mark.parametrize("amount", [{"sparsity": 0.5}, {"pattern": "2:4"}])
+def test_swaps_are_a_method_of_the_bench(model, calibration, small, amount):
+    bench, data = Bench(model, None), {"evaluation": TOKENS, "calibration": calibration}
+    results = [bench.measure(setting(method, **amount), data, progress=False) for method in ("swaps", "wanda")]
+    assert results[0]["zeros"] == results[1]["zeros"]
+    assert results[0]["losses"] != results[1]["losses"]
+
+
 def test_the_plan_has_every_cell_once_in_canonical_form():
     parts = plan()
-    assert [len(cells) for cells in parts.values()] == [10, 24, 6, 18, 10]
+    assert [len(cells) for cells in parts.values()] == [10, 24, 6, 18, 36, 10]
     assert setting("wanda", 0.5) in parts["groups"]  # an explicit default group and an omitted one are the same
     assert all(wanted in parts["methods"] for wanted in parts["seeds"] if wanted["calibration"]["seed"] == 0)
     assert setting("magnitude", 0.5, seed=1) == setting("magnitude", 0.5, seed=2)  # it uses no windows
