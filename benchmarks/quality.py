@@ -27,13 +27,12 @@ from wanda.tools.compare import restoring
 from wanda.tools.perplexity import window_losses
 from wanda.tools.provenance import provenance
 from wanda_course import fingerprint, protocol, swaps
+from wanda_course.results import USUAL_GROUPS
 
 METHODS = ("magnitude", "wanda", "sparsegpt")
-AFTER = ("admm", "swaps")  # what came after: notebook 12
 OUT = Path(__file__).resolve().parent.parent / "results" / "quality.json"
 LENGTH = protocol.EVALUATION["length"]  # tokens per window
 TEXTS = {"wikipedia": protocol.EVALUATION["windows"], "wikitext2": None}  # windows of each; None: the whole text
-GROUPS = {"magnitude": "layer", "wanda": "output", "sparsegpt": None, "admm": "output", "swaps": "output"}  # defaults
 DECIMALS = 5  # of the losses: finer than two machines agree
 
 
@@ -50,7 +49,7 @@ def setting(method, sparsity=None, pattern=None, *, group=None, seed=0, text="wi
         "method": method,
         "sparsity": None if dense or pattern else sparsity,
         "pattern": pattern,
-        "group": None if dense or pattern else group or GROUPS[method],
+        "group": None if dense or pattern else group or USUAL_GROUPS.get(method),
         "calibration": calibration if method not in ("dense", "magnitude") else None,
     }
 
@@ -71,10 +70,10 @@ def plan():
             setting(method, **amount, seed=seed)
             for seed, amount, method in product((0, 1, 2), amounts, ("wanda", "sparsegpt"))
         ],
-        "after": [
+        "after": [  # of notebook 12, After Wanda
             setting(method, **amount, seed=seed)
             for method, seed, amount in product(
-                (*AFTER[:1], "wanda", "sparsegpt", *AFTER[1:]), (0, 1, 2), (half, {"pattern": "2:4"}, {"sparsity": 0.7})
+                ("admm", "wanda", "sparsegpt", "swaps"), (0, 1, 2), (half, {"pattern": "2:4"}, {"sparsity": 0.7})
             )
         ],
         "wikitext2": [
@@ -105,9 +104,7 @@ class Bench:
 
     def measure(self, cell, data, progress=True):
         """Prune, evaluate, restore. Returns a dict: zeros (their fraction), perplexity, losses (mean per window)."""
-        options = {name: cell[name] for name in ("method", "pattern", "group")}
-        if cell["method"] == "swaps":
-            options |= swaps.options(cell["pattern"])
+        options = swaps.options(cell["method"], cell["pattern"]) | {"group": cell["group"]}
         zeros = 0.0
         with restoring(self.model):
             if cell["method"] != "dense":

@@ -81,7 +81,7 @@ def after_wanda(cells):
     drawn = {}
     for cell in cells:
         drawn.setdefault(cell["amount"].replace("%", " %"), []).append(cell["perplexity"])
-    figures = [f"{statistics.mean(values):.1f} at {amount}" for amount, values in sorted(drawn.items(), reverse=True)]
+    figures = [f"{statistics.mean(values):.1f} at {amount}" for amount, values in drawn.items()]
     seeds = min(map(len, drawn.values()))
     return (
         f'What came after Wanda: `method="admm"` reaches {" and ".join(figures)} on the packaged text, the mean of {seeds} '

@@ -69,25 +69,28 @@ class Options:
             return weight.masked_fill(lowest(magnitude(weight), sparsity, self.pattern, "output"), 0)
         norm = inputs.statistic.norm() if inputs is not None else None  # [in]
         if self.update is None:
-            return weight.masked_fill(lowest(self._score(weight, norm, name), sparsity, self.pattern, self.group), 0)
+            return weight.masked_fill(self._mask(weight, norm, name), 0)
         if self.update == "admm":
             if "inverse" not in inputs.derived:  # shared by the layers that read this input
                 hessian = inputs.statistic.matrix(precision(weight.device))
                 inputs.derived["inverse"] = admm.normal_equations(hessian)
             return admm.solve(weight, *inputs.derived["inverse"], sparsity, self.pattern, self.group)[0]
         if callable(self.update):
-            mask = lowest(self._score(weight, norm, name), sparsity, self.pattern, self.group)
+            mask = self._mask(weight, norm, name)
             hessian = inputs.statistic.matrix(precision(weight.device))  # of its own: the function may change it
             return self._late(self._checked_update, weight, hessian, mask, name)
         mask, choice = None, {}
         if self.update == "obs-iterative":
             choice = {"price": lambda part, columns: self.score(part, norm[columns]), "group": self.group}
         elif self.score is not None:
-            mask = lowest(self._score(weight, norm, name), sparsity, self.pattern, self.group)
+            mask = self._mask(weight, norm, name)
         if "factor" not in inputs.derived:  # shared by the layers that read this input
             hessian = inputs.statistic.matrix(precision(weight.device))
             inputs.derived["factor"] = inverse_factor(hessian, layer=name)
         return repair(weight, *inputs.derived["factor"], sparsity, self.pattern, mask, **choice)[0]
+
+    def _mask(self, weight, norm, name):
+        return lowest(self._score(weight, norm, name), self.sparsity[name], self.pattern, self.group)
 
     def _score(self, weight, norm, name):
         if self.score in SCORES.values():
@@ -96,10 +99,15 @@ class Options:
 
     @staticmethod
     def _late(check, *arguments):
-        """Call a user's function, now that weights have changed: ValueError and TypeError would mean that none has."""
+        """Call a user's function, now that weights have changed: ValueError and TypeError would mean that none has.
+
+        Other errors, such as that of a matrix that cannot be factorised, would not name the layer.
+        """
         try:
             return check(*arguments)
-        except (ValueError, TypeError) as error:
+        except torch.OutOfMemoryError:
+            raise
+        except (ValueError, TypeError, RuntimeError) as error:
             name = arguments[-1]
             raise RuntimeError(f"{error} ({name}; earlier blocks are pruned already: load the model again)") from error
 

@@ -67,8 +67,7 @@ def _method(method):
         found[f"layer {name}"] = _digits(after.double().abs().sum(), 10)
         pruned = LlamaForCausalLM(model.config)
         pruned.load_state_dict(model.state_dict())
-        options = swaps.options(amount.get("pattern")) if method == "swaps" else {"method": method}
-        report = wanda.prune(pruned, tokens, progress=False, **options | amount)
+        report = wanda.prune(pruned, tokens, progress=False, **swaps.options(method, amount.get("pattern")))
         found[f"walk {name}"] = _digits(sum(layer.relative_error for layer in report.layers), 6)
     return tuple(found.items())
 

@@ -17,12 +17,8 @@ MEASURED = {
     "memory": "rows",
     "sentences": "rows",
 }  # file: its list
-USUAL_GROUPS = {
-    "magnitude": "layer",
-    "wanda": "output",
-    "admm": "output",
-    "swaps": "output",
-}  # the defaults of `wanda.prune`
+# The defaults of `wanda.prune`; SparseGPT has groups of its own.
+USUAL_GROUPS = {"magnitude": "layer", "wanda": "output", "admm": "output", "swaps": "output"}
 
 
 def file(name):

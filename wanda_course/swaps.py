@@ -53,9 +53,10 @@ def swap(weight, hessian, mask, pattern=None, *, candidates=CANDIDATES, rounds=R
     return weight.masked_fill(pruned, 0)
 
 
-def options(pattern=None):
-    """The options with which `wanda.prune` refines Wanda's masks by swaps."""
-    return {"method": "wanda", "pattern": pattern, "update": partial(swap, pattern=pattern)}
+def options(method, pattern=None):
+    """The options of `wanda.prune` for a method of its own, or for "swaps": Wanda's masks, refined by swaps."""
+    found = {"method": method, "pattern": pattern}
+    return found if method != "swaps" else found | {"method": "wanda", "update": partial(swap, pattern=pattern)}
 
 
 def _best_pair(w, alone, linked, pruned, hessian, candidates):

@@ -175,6 +175,16 @@ def test_digits_that_would_look_equal_are_shown(say, monkeypatch):
     assert "returns 0.3333333433 where 0.3333333333 is right. Is a part of it computed with fewer digits?" in said
 
 
+@pytest.mark.parametrize("numbers", [torch.tensor([123456]), torch.arange(123456, 123656)])
+def test_a_count_that_is_off_by_one_is_shown_in_full_and_is_no_matter_of_digits(say, monkeypatch, numbers):
+    counts = dataclasses.replace(TOY, key="99.6", solution=lambda n: n, cases=lambda g: [(numbers,)], wrong=[])
+    monkeypatch.setitem(checker.EXERCISES, counts.key, counts)
+    said = say(lambda n: n + 1, "99.6")
+    assert "123457" in said
+    assert "123456" in said
+    assert "digits" not in said
+
+
 def test_the_reference_is_not_taken_for_the_learners_own(say, capsys):
     meanwhile = checker.build("99.1", lambda numbers, factor: numbers)
     capsys.readouterr()

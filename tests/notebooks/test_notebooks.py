@@ -48,7 +48,9 @@ def test_there_are_notebooks():
 
 def test_what_a_notebook_installs_has_the_minimum_of_the_package():
     declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    asked = re.findall(r'%pip install -q \\"([a-z-]+>=[^"\\]+)', "".join(map(Path.read_text, NOTEBOOKS)))
+    asked = re.findall(
+        r'%pip install -q \\"([a-z-]+>=[^"\\]+)', "".join(path.read_text(encoding="utf-8") for path in NOTEBOOKS)
+    )
     assert len(asked) >= 2
     assert [package for package in asked if f'"{package}"' not in declared] == []
 

@@ -263,19 +263,21 @@ def _difference(got, expected, tolerance):
         return f"returns {_kind(got)}; {_kind(expected)} is wanted"
     if _sort(got) != _sort(expected) and (_sort(got), _sort(expected)) != ("int", "float"):
         return f"returns values of dtype {_dtype(got)}; {_dtype(expected)} is wanted"
+    if _sort(expected) == "int":
+        tolerance = 0  # counts are exact, however large
     apart = ~torch.isclose(got.double(), expected.double(), rtol=tolerance, atol=tolerance, equal_nan=True)
     if not apart.any():
         return ""
     place = tuple(apart.nonzero()[0].tolist())
-    if f"{float(got[place]):.4g}" == f"{float(expected[place]):.4g}":
-        return (
-            f"returns {float(got[place]):.10g} where {float(expected[place]):.10g} is right. Is a part of it computed "
-            "with fewer digits?"
-        )
+    one, right = float(got[place]), float(expected[place])
+    alike = f"{one:.4g}" == f"{right:.4g}"
+    if alike and _sort(expected) == "float":
+        return f"returns {one:.10g} where {right:.10g} is right. Is a part of it computed with fewer digits?"
     if got.numel() <= SHOWN:
         return f"returns\n  {_brief(got)}\nbut this is right:\n  {_brief(expected)}"
+    digits = 10 if alike else 4
     return (
-        f"returns {float(got[place]):.4g} at {list(place)}, where {float(expected[place]):.4g} is right; "
+        f"returns {one:.{digits}g} at {list(place)}, where {right:.{digits}g} is right; "
         f"{int(apart.sum())} of {apart.numel()} entries differ"
     )
 
