@@ -25,6 +25,7 @@ from .claims import short
 
 PROMPT = "The most important thing to know about the ocean is"
 UNIT_WINDOWS = 8  # calibration windows that `forward_seconds` times; all of them would cost a whole pass
+UNIT_EVERY = 2  # rows after which the unit is timed anew: the machine may be faster or slower now than at the start
 NEW_TOKENS = 16  # that each model generates
 COLUMNS = ("sparsity", "perplexity", "forwards", "text")
 FILES = ("benchmark.html", "benchmark.png", "benchmark.txt", "benchmark.json")
@@ -76,8 +77,8 @@ def run(folder, model_name="smollm2", samples=None, windows=None, new_tokens=NEW
         row_began = time.perf_counter()
         result = next(measured)
         result.pop("report", None)
-        # The machine may be faster or slower now than at the start: time the unit anew with every row.
-        record["window_seconds"] += window_seconds(model, calibration[place : place + 1])
+        if len(record["rows"]) % UNIT_EVERY == UNIT_EVERY - 1:
+            record["window_seconds"] += window_seconds(model, calibration[place : place + 1])
         result |= {"row": str(row), "seconds_in_all": time.perf_counter() - row_began}
         record["rows"].append(result)
         record["seconds"] = time.perf_counter() - began
