@@ -91,7 +91,7 @@ def test_the_example_in_the_readme_runs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *ROOT.glob("*.md"), *ROOT.glob("docs/*.md")], ids=lambda p: p.name
+    "page", [ROOT / "README.md", *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")], ids=lambda p: p.name
 )
 def test_links_resolve(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
