@@ -18,6 +18,7 @@ import torch
 import wanda
 from wanda import find_blocks, restoring
 from wanda.tools.perplexity import window_losses
+from wanda_course.tracks import TRACKS
 
 # %% parameters
 model_name = "smollm2"
@@ -249,21 +250,26 @@ for name, found in {"planned": uneven, "planned and refitted": moved}.items():
 # %% [markdown]
 # ## 8 · Your entry (15 points, the bar)
 #
-# Put your best ideas into one function that prunes the model in place. It may use what the rules in `lab.md` allow, and no
-# text that judges. The leaderboard's judge calls it on a fresh model: 15 points if it keeps the bar, else none.
+# Put your best ideas into one function that prunes the model in place, with the calibration windows that it is given, and no
+# other text. `rules.amount` holds how much to prune. Copy it, with all that it uses, to a file `my_entry.py` whose first line
+# is `NAME = "…"`. The leaderboard's judge calls it on a fresh model, once for each of three sets of windows: 15 points if it
+# keeps the bar, else none. Before you hand it in, try it on the open text:
+#
+# ```sh
+# wanda-judge my_entry.py --track smollm2-50-update
+# ```
 
 
 # %%
-def entry(model, tokenizer):
-    """Prune `model` in place to 50 % of its prunable weights."""
+def prune(model, calibration, rules):
+    """Prune `model` in place; calibration: LongTensor [windows, length]; rules.amount: {"sparsity": 0.5}."""
     # BEGIN SOLUTION
-    calibration = wanda.calibration_set(tokenizer, "news", samples=32, length=512, seed=0)
-    wanda.prune(model, calibration, method="admm", progress=False)
+    wanda.prune(model, calibration, method="admm", progress=False, **rules.amount)
     # END SOLUTION
 
 
 with restoring(model):
-    entry(model, tokenizer)
+    prune(model, explore, TRACKS["smollm2-50-update"])
     zeros = wanda.sparsity(model)
     reached = perplexity_ratio(losses(), dense)
 assert abs(zeros - 0.5) < 1e-3, zeros

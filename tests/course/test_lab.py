@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from wanda.sources.download import CHECKOUT
-from wanda_course import lab
+from wanda_course import judging, lab
 
 PAGE = (CHECKOUT / "docs" / "teaching" / "lab.md").read_text(encoding="utf-8")
 SMALL = "model_name, samples, length, windows, window = {!r}, 2, 32, 3, 32"
@@ -44,6 +44,14 @@ def test_the_bar_lies_between_the_best_of_wanda_and_the_worst_of_admm():
         ratios[method] = [value / dense for value in found]
     assert f"perplexity of {dense:.2f}." in PAGE
     assert max(ratios["admm"]) < bar < min(ratios["wanda"] + ratios["sparsegpt"])
+    assert judged("ADMM") < bar < judged("Wanda")
+
+
+def judged(name):
+    """The ratio that counts for the bar: mean perplexity on the held-out text over the dense one."""
+    entry = judging.recorded("smollm2-50-update", name)
+    values = entry["perplexity"]["held_out"]
+    return sum(values) / len(values) / entry["dense"]["held_out"]
 
 
 def test_students_get_stubs_and_no_solution():
