@@ -106,6 +106,13 @@ scoring = Exercise(
             "before log_softmax.",
         ),
         (
+            lambda logits, ids, start: float(
+                logits.log_softmax(-1).float()[torch.arange(start, len(ids)) - 1, ids[start:]].sum()
+            ),
+            "your sums are in float32, but log_softmax itself still ran in half precision, and float() does not bring its "
+            "lost digits back. Convert the logits first.",
+        ),
+        (
             lambda logits, ids, start: float(per_token(logits, ids)[-1]),
             "you took the last token alone. A choice may have several: add them all up.",
         ),
@@ -143,7 +150,7 @@ def answer_cases(generator):
         (torch.tensor([-4.0, -8.5, -2.0, -12.0]).double(), ["yes", "certainly", "no", "perhaps not"]),
         (torch.tensor([-4.4, -7.2, -6.5, -4.0]).double(), towns),
         (torch.tensor([-3.0]).double(), ["so"]),  # one choice
-        (torch.tensor([-6.0, -4.0, -3.0]).double(), ["abcdef", "abcd", "abc"]),  # level: the first
+        (torch.tensor([-8.0, -4.0, -2.0]).double(), ["abcdefgh", "abcd", "ab"]),  # level, in floats too: the first
         *random,
     ]
 
@@ -197,7 +204,7 @@ answer = Exercise(
         (
             lambda sums, choices: int((sums / (lengths(choices) + 1)).argmax()),
             "you count one character too many: the space between prompt and choice is not part of the choice. That "
-            "favors short choices. lm-eval divides by len(choice).",
+            "favours short choices. lm-eval divides by len(choice).",
         ),
         (
             lambda sums, choices: int((sums / lengths([choice.replace(" ", "") for choice in choices])).argmax()),
@@ -373,6 +380,21 @@ difference = Exercise(
             "mean and in the error.",
         ),
         (
+            lambda a, b: (float((b - a).mean()), float((b - a)[a != b].std() / math.sqrt(len(a)))),
+            "the difference is right. For the error you took the standard deviation of the changed items alone; the zeros "
+            "of the others belong to it.",
+        ),
+        (
+            lambda a, b: (float((b - a).mean()), float((b - a).std() / (a != b).sum().sqrt())),
+            "the difference is right. For the error you divided by the root of the number of changed items; divide by the "
+            "root of the number of all items.",
+        ),
+        (
+            lambda a, b: (float((b - a).mean()), standard_error((a != b).double())),
+            "the difference is right. Your error is that of the share of changed items, by p(1 - p), which counts lost and "
+            "gained alike: take the standard deviation of the changes, -1, 0 and 1.",
+        ),
+        (
             lambda a, b: (float((b - a).mean()), float((b - a).std(correction=0) / math.sqrt(len(a)))),
             "nearly: your standard deviation divides by n, where n - 1 is usual, as in the error of an accuracy.",
         ),
@@ -424,7 +446,8 @@ def sign_test(lost, gained):
 
 def sign_test_cases(generator):
     random = [torch.randint(30, (2,), generator=generator).tolist() for _ in range(4)]
-    return [(3, 1), (8, 1), (1, 8), (5, 5), (0, 0), (0, 1), (60, 30), *map(tuple, random)]
+    many = (600, 500)  # 2**1100 is larger than any float
+    return [(3, 1), (8, 1), (1, 8), (5, 5), (0, 0), (0, 1), (60, 30), *map(tuple, random), many]
 
 
 def tail(count, last):
@@ -488,6 +511,13 @@ coins = Exercise(
         (
             lambda lost, gained: float(2 * sum(math.comb(lost + gained, k) for k in range(min(lost, gained) + 1))),
             "you count outcomes. Divide by the number of all outcomes, 2 to the power of n.",
+        ),
+        (
+            lambda lost, gained: min(
+                1.0, 2 * sum(math.comb(lost + gained, k) / 2.0 ** (lost + gained) for k in range(min(lost, gained) + 1))
+            ),
+            "right, but not for many items: as a float, 2.0 ** n overflows above n = 1023. Python's whole numbers do not: "
+            "divide by 2**n.",
         ),
     ],
     tolerance=1e-9,
@@ -630,10 +660,11 @@ def items_needed(changed, difference, errors):
 def items_cases(generator):
     random = [torch.rand(2, generator=generator).tolist() for _ in range(4)]
     return [
-        (0.2, 0.05, 2.0),
-        (0.2, -0.05, 2.0),  # a loss needs as many as a gain
-        (0.3, 0.01, 2.0),
-        (0.12, 0.12, 3.0),  # all changes in one direction
+        (0.2, 0.04, 1.7),
+        (0.2, -0.05, 1.9),  # a loss needs as many as a gain
+        (0.3, 0.01, 2.3),  # a small difference needs many items
+        (0.5, 0.5, 2.0),  # all changes in one direction; a whole number, exact in floats whichever way it is computed
+        (0.3125, 0.25, 2.0),  # a whole number again
         (0.25, 0.03, 1.96),
         *[(0.1 + 0.4 * one, 0.01 + 0.08 * other, 2.5) for one, other in random],
     ]
@@ -657,6 +688,10 @@ needed = Exercise(
         (
             lambda changed, difference, errors: round((changed - difference**2) * (errors / difference) ** 2),
             "you rounded to the nearest number, which is down half of the time: round up.",
+        ),
+        (
+            lambda changed, difference, errors: int((changed - difference**2) * (errors / difference) ** 2) + 1,
+            "you added one after rounding down. Where the number is whole already, that is an item too many: round up.",
         ),
         (
             lambda changed, difference, errors: (changed - difference**2) * (errors / difference) ** 2,
