@@ -30,6 +30,8 @@ def paired_cases(generator):
         (random * (0.05 * normal(generator, 6)).exp(), random),
         (torch.tensor([40.0, 45.0]), torch.tensor([40.0, 50.0])),  # a tie is no win
         (torch.tensor([41.0]), torch.tensor([40.0])),
+        (torch.tensor([99.9, 50.0]), torch.tensor([100.0, 51.0])),  # a narrow win is a win
+        (torch.full((30,), 90.0), torch.full((30,), 100.0)),  # many seeds: the product of the perplexities overflows
     ]
 
 
@@ -96,6 +98,13 @@ ahead = Exercise(
             lambda ours, baseline: (paired(ours, baseline)[0], (ours < baseline).double().mean()),
             "you returned the share of the seeds that are won; their number is wanted.",
         ),
+        (
+            lambda ours, baseline: (
+                ours.prod() ** (1 / len(ours)) / baseline.prod() ** (1 / len(ours)),
+                (ours < baseline).sum(),
+            ),
+            "right, but not for many seeds: a product of perplexities soon overflows. Take the mean of the logarithms.",
+        ),
     ],
     difficulty=1,
     importance=3,
@@ -115,6 +124,7 @@ def orphans_cases(generator):
     wide = torch.rand(8, 24, generator=generator) < torch.linspace(0.1, 1, 24)
     none = torch.zeros(3, 5, dtype=torch.bool)
     one = torch.tensor([[True], [True], [False]])  # a single input that has lost two thirds
+    nine = torch.tensor([[True]] * 9 + [[False]])  # nine of ten: in floats 1 - 0.9 is less than 0.1
     return [
         (toy, 1.0),
         (toy, 0.75),
@@ -123,6 +133,8 @@ def orphans_cases(generator):
         (wide.T.contiguous(), 0.625),
         (none, 0.5),
         (one, 0.7),
+        (one, 0.9),
+        (nine, 0.9),
     ]
 
 
@@ -166,6 +178,20 @@ orphaned = Exercise(
             "Compare fractions.",
         ),
         (
+            lambda mask, share: int((mask.sum(dim=0) >= round(share * mask.shape[0])).sum()),
+            "you rounded the share to the nearest number of weights. Where that is down, inputs count that have lost less "
+            "than the share. Compare fractions.",
+        ),
+        (
+            lambda mask, share: orphans(mask, 0.9),
+            "you compare with 0.9, whatever share is given.",
+        ),
+        (
+            lambda mask, share: int(((~mask).double().mean(dim=0) <= 1 - share).sum()),
+            "you compared what is kept with 1 - share, which rounding makes a little too small here: 1 - 0.9 is less than "
+            "0.1. Compare what is pruned with the share itself.",
+        ),
+        (
             lambda mask, share: int((mask.sum(dim=0) >= share).sum()),
             "you compared a number of weights with a share. Divide by the number of outputs, or take the mean.",
         ),
@@ -194,7 +220,8 @@ def weighed_cases(generator):
     toy = torch.tensor([0.02, 0.05, 0.03, 0.02]), torch.tensor([100.0, 100.0, 300.0, 100.0])
     random = torch.rand(6, generator=generator), 10 + torch.rand(6, generator=generator) * 90
     alike = torch.full((3,), 0.02), torch.tensor([10.0, 20.0, 30.0])  # no difference: the target for all
-    return [(*toy, 0.5, 0.08), (*toy, 0.7, 0.04), (*random, 0.6, 0.1), (*alike, 0.5, 0.08)]
+    small = torch.tensor([1e-4, 3e-4]), torch.tensor([1.0, 3.0])  # small shares are not yet alike
+    return [(*toy, 0.5, 0.08), (*toy, 0.7, 0.04), (*random, 0.6, 0.1), (*alike, 0.5, 0.08), (*small, 0.5, 0.08)]
 
 
 def stretched(shares, spread):
@@ -253,6 +280,15 @@ owl = Exercise(
             "right, but where all shares are alike you get NaN from 0 / 0. Then there is no difference to stretch, and "
             "every block gets the target.",
         ),
+        (
+            lambda shares, sizes, target, spread: (
+                torch.full_like(shares, target)
+                if shares.max() - shares.min() < 1e-3
+                else weighed_sparsities(shares, sizes, target, spread)
+            ),
+            "you treat small differences as none. Shares are small numbers: only if all are equal does every block get the "
+            "target.",
+        ),
     ],
     difficulty=2,
     importance=2,
@@ -273,10 +309,9 @@ def refine(weight, mask, mean, variance, norm):
     parts = weight * mean  # [out, in], what each weight adds to the expected output
     error = (parts * mask).sum(dim=1)  # [out], what the expected output has lost
     towards = error.sign()[:, None] * parts  # [out, in], positive where a return makes the error smaller
-    grown = (towards / variance).masked_fill(~mask, -torch.inf).argmax(dim=1, keepdim=True)  # [out, 1]
-    cost = (weight.abs() * norm).masked_fill(
-        mask | (towards >= 0), torch.inf
-    )  # removing these makes it smaller as well
+    worth = (towards / variance).masked_fill(~mask | (towards <= 0), -torch.inf)  # [out, in], -inf: must not return
+    grown = worth.argmax(dim=1, keepdim=True)  # [out, 1]
+    cost = (weight.abs() * norm).masked_fill(mask | (towards >= 0), torch.inf)  # [out, in], inf: must not go
     gone = cost.argmin(dim=1, keepdim=True)  # [out, 1]
     after = error - parts.gather(1, grown)[:, 0] + parts.gather(1, gone)[:, 0]  # [out]
     possible = cost.gather(1, gone)[:, 0] < torch.inf
@@ -291,6 +326,15 @@ def refine_cases(generator):
     norms = torch.tensor([1.0, 2.0, 8.0, 0.5])
     bare = torch.tensor([[0, 1, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]]).bool()  # nothing to grow; nothing to prune
     cases = [(*toy, norms), (weight, bare, *toy[2:], norms)]  # the first row changes, the others do not
+
+    def row(weight, mask, mean, variance=(1.0, 1.0, 1.0)):
+        return torch.tensor([weight]), torch.tensor([mask]), *map(torch.tensor, (mean, variance)), torch.ones(len(mean))
+
+    cases += [
+        row([1.0, -1.0], [True, False], [1.0, 1.0], (1.0, 1.0)),  # |error| would stay as large: no change
+        row([1.0, 0.1, -0.5], [True, False, False], [1.0, 0.0, 1.0]),  # a kept weight with part 0 must not go
+        row([1.0, 0.9, -0.5], [True, True, False], [1.0, 1.0, 1.0], (0.011, 0.009, 1.0)),  # variances may be small
+    ]
     for outputs, width in ((8, 6), (12, 16), (10, 16)):
         weight, mean = normal(generator, outputs, width), normal(generator, width)
         variance = 0.1 + 2 * torch.rand(width, generator=generator)
@@ -298,7 +342,8 @@ def refine_cases(generator):
         order = (weight.abs() * norm).argsort(dim=1)
         mask = torch.zeros_like(weight, dtype=torch.bool).scatter(1, order[:, : width // 2], True)
         cases.append((weight, mask, mean, variance, norm))
-    return cases
+    dead = row([1.0, 0.5, -0.3], [True, True, False], [1.0, 0.0, 1.0], (1.0, 0.0, 1.0))  # 0 / 0 must not win
+    return [*cases, dead]
 
 
 def _refined(
@@ -308,24 +353,23 @@ def _refined(
     variance,
     norm,
     lost=lambda parts, mask: parts * mask,
+    growable=lambda towards: towards > 0,
     grow=lambda parts, towards, variance: towards / variance,
     prunable=lambda towards: towards < 0,
     cost=lambda score: score,
-    always=False,
+    accept=lambda after, error, possible: possible & (after.abs() < error.abs()),
     prune=True,
 ):
     """`refine` with one of its parts replaced."""
     parts = weight * mean
     error = lost(parts, mask).sum(dim=1)
     towards = error.sign()[:, None] * parts
-    grown = grow(parts, towards, variance).masked_fill(~mask, -torch.inf).argmax(dim=1, keepdim=True)
+    worth = grow(parts, towards, variance).masked_fill(~mask | ~growable(towards), -torch.inf)
+    grown = worth.argmax(dim=1, keepdim=True)
     price = cost(weight.abs() * norm).masked_fill(mask | ~prunable(towards), torch.inf)
     gone = price.argmin(dim=1, keepdim=True)
     after = error - parts.gather(1, grown)[:, 0] + (parts.gather(1, gone)[:, 0] if prune else 0)
-    better = after.abs() < error.abs()
-    if prune:
-        better &= price.gather(1, gone)[:, 0] < torch.inf
-    better = torch.ones_like(better) if always else better
+    better = accept(after, error, price.gather(1, gone)[:, 0] < torch.inf if prune else True)
     changed = mask.scatter(1, grown, False)
     return torch.where(better[:, None], changed.scatter(1, gone, True) if prune else changed, mask)
 
@@ -338,14 +382,29 @@ growing = Exercise(
     hints=(
         "Write parts = weight * mean, and the error as the sum of the pruned parts. Multiply the parts by the sign of "
         "the error: positive ones help when they come back, negative ones when they go.",
-        "Grow: (towards / variance) with -inf where kept, argmax. Prune: |weight| · norm with inf where pruned or "
-        "where towards >= 0, argmin. Swap both only where the new |error| is smaller and something could be pruned.",
+        "Grow: (towards / variance) with -inf where kept or where towards <= 0, argmax. Prune: |weight| · norm with inf "
+        "where pruned or where towards >= 0, argmin. Swap both only where the new |error| is smaller and something could "
+        "be pruned.",
     ),
     wrong=[
         (
-            lambda *given: _refined(*given, grow=lambda parts, towards, variance: parts.abs() / variance),
+            lambda *given: _refined(
+                *given,
+                growable=lambda towards: towards != 0,
+                grow=lambda parts, towards, variance: parts.abs() / variance,
+            ),
             "you brought back the weight with the largest part, whatever its sign. If its sign is opposite to the "
             "error's, bringing it back makes the error larger.",
+        ),
+        (
+            lambda *given: _refined(*given, grow=lambda parts, towards, variance: parts / variance),
+            "you took the largest part, sign included. Where the error is negative, so are the parts that help, and the "
+            "largest of them is the one nearest to 0: compare sizes.",
+        ),
+        (
+            lambda *given: _refined(*given, growable=lambda towards: towards < torch.inf),
+            "right, but for a feature that is always 0: its part and its variance are 0, and argmax takes 0 / 0, which is "
+            "NaN, for the largest. Only a part with the sign of the error may come back: towards > 0.",
         ),
         (
             lambda *given: _refined(*given, grow=lambda parts, towards, variance: towards),
@@ -362,7 +421,9 @@ growing = Exercise(
             "you pruned the kept weight with the largest score. Prune the one with the smallest.",
         ),
         (
-            lambda *given: _refined(*given, prunable=lambda towards: towards > 0, always=True),
+            lambda *given: _refined(
+                *given, prunable=lambda towards: towards > 0, accept=lambda after, error, possible: after < torch.inf
+            ),
             "you pruned a weight whose part has the sign of the error. Without it the output loses even more: prune "
             "one of the opposite sign.",
         ),
@@ -372,8 +433,24 @@ growing = Exercise(
             "your error sums the parts of the kept weights. What the output has lost is the sum over the pruned ones.",
         ),
         (
-            lambda *given: _refined(*given, always=True),
+            lambda *given: _refined(*given, accept=lambda after, error, possible: after < torch.inf),
             "you changed every row. A row whose |error| would not become smaller stays as it is.",
+        ),
+        (
+            lambda *given: _refined(*given, accept=lambda after, error, possible: possible),
+            "you changed every row that has something to grow and something to prune. It stays as it is if its |error| would "
+            "not become smaller.",
+        ),
+        (
+            lambda *given: _refined(
+                *given, accept=lambda after, error, possible: possible & (after.abs() <= error.abs())
+            ),
+            "you changed a row whose |error| stays as large as it was. It has to become smaller: <, not <=.",
+        ),
+        (
+            lambda *given: _refined(*given, prunable=lambda towards: towards <= 0),
+            "you pruned a kept weight whose part is 0. That does not make the error smaller: only a part of the opposite "
+            "sign does.",
         ),
         (
             lambda *given: _refined(*given, prune=False),
@@ -392,7 +469,11 @@ growing = Exercise(
             "you divided by the standard deviation. The variance itself is asked for.",
         ),
         (
-            lambda *given: _refined(*given, grow=lambda parts, towards, variance: -towards / variance),
+            lambda *given: _refined(
+                *given,
+                growable=lambda towards: towards < 0,
+                grow=lambda parts, towards, variance: -towards / variance,
+            ),
             "you brought back a weight whose part has the opposite sign of the error, which makes it larger.",
         ),
         (
@@ -519,6 +600,18 @@ relative = Exercise(
             "only the row's share is multiplied by the norm. Add the shares first: brackets.",
         ),
         (
+            lambda weight, norm, power: (
+                weight.abs() / weight.abs().sum(dim=1, keepdim=True)
+                + weight.abs() / weight.abs().sum(dim=0) * norm**power
+            ),
+            "only the column's share is multiplied by the norm. Add the shares first: brackets.",
+        ),
+        (
+            lambda weight, norm, power: weight.sign() * ria_score(weight, norm, power),
+            "your scores keep the sign of the weight, so the large negative weights are pruned first. The absolute value "
+            "belongs above the fraction as well.",
+        ),
+        (
             lambda weight, norm, power: (ria_score(weight, torch.ones_like(norm), power) * norm) ** power,
             "you raised everything to the power. Only the norm has the exponent.",
         ),
@@ -560,6 +653,7 @@ def owl_cases(generator):
         (torch.rand(7, generator=generator), 0.6, 0.1),
         (torch.full((3,), 0.02), 0.5, 0.08),
         (torch.tensor([0.02]), 0.5, 0.08),
+        (torch.tensor([1e-4, 3e-4]), 0.5, 0.08),  # small shares are not yet alike
     ]
 
 
@@ -606,6 +700,15 @@ adaptive = Exercise(
                 owl_sparsities(shares, target, spread) * torch.where(shares.max() > shares.min(), 1, torch.nan)
             ),
             "right, but where all shares are alike you get NaN from 0 / 0. Then every block gets the target.",
+        ),
+        (
+            lambda shares, target, spread: (
+                torch.full_like(shares, target)
+                if shares.max() - shares.min() < 1e-3
+                else owl_sparsities(shares, target, spread)
+            ),
+            "you treat small differences as none. Shares are small numbers: only if all are equal does every block get the "
+            "target.",
         ),
         (
             lambda shares, target, spread: (
