@@ -110,6 +110,13 @@ def added_moves(row, hessian, mask):
     return moved.masked_fill(mask, 0)
 
 
+def part_of_the_inverse(row, hessian, mask):
+    kept = ~mask
+    new = torch.zeros_like(row)
+    new[kept] = torch.linalg.inv(hessian)[kept][:, kept] @ hessian[kept] @ row
+    return new
+
+
 least_squares = Exercise(
     "12.b2",
     "the best weights for a mask",
@@ -143,6 +150,15 @@ least_squares = Exercise(
             lambda row, h, mask: 2 * row.masked_fill(mask, 0) - best_weights(row, h, mask),
             "the kept weights move the wrong way: they take over what the pruned ones did.",
         ),
+        (
+            part_of_the_inverse,
+            "you inverted H and took the part of the kept weights. That is not the inverse of H_KK: take the part of H "
+            "first, then solve.",
+        ),
+        (
+            lambda row, h, mask: best_weights(row, h, mask) - row.masked_fill(mask, 0),
+            "you returned by how much the kept weights move. Add it to the weights.",
+        ),
     ],
     difficulty=2,
     importance=3,
@@ -169,9 +185,9 @@ def swap_changes_cases(generator):
     return found
 
 
-def _changes(row, pruned, hessian, linked=2.0, cross=-2.0):
-    """`swap_changes` with other factors."""
-    c, alone = (row * pruned) @ hessian, row.square() * hessian.diagonal()
+def _changes(row, pruned, hessian, linked=2.0, cross=-2.0, gone=lambda pruned: pruned):
+    """`swap_changes` with other factors, or with another d."""
+    c, alone = (row * gone(pruned)) @ hessian, row.square() * hessian.diagonal()
     change = (alone + linked * row * c)[:, None] + alone - linked * row * c
     return (change + cross * row[:, None] * row * hessian).masked_fill(pruned[:, None] | ~pruned, torch.inf)
 
@@ -211,6 +227,14 @@ swapping = Exercise(
             "a factor 2 is missing before w c.",
         ),
         (
+            lambda row, pruned, h: _changes(row, pruned, h, cross=-1.0),
+            "a factor 2 is missing in the last term: -2 w_k w_u H_ku. The two weights meet twice in d H dT.",
+        ),
+        (
+            lambda row, pruned, h: _changes(row, pruned, h, gone=torch.logical_not),
+            "your d holds the kept weights. It is what the row has lost: the pruned weights, and zeros elsewhere.",
+        ),
+        (
             lambda row, pruned, h: swap_changes(row, pruned, h).nan_to_num(posinf=0.0),
             "pairs that are no swap must be infinite: a 0 there would be the best change whenever no swap helps.",
         ),
@@ -242,20 +266,52 @@ def alternate_cases(generator):
         hessian = related(generator, width)
         norm = hessian.diagonal().sqrt()
         found.append((normal(generator, outputs, width), hessian / norm / norm[:, None], count, steps))
-    return found
+    level = torch.ones(1, 4, dtype=torch.float64)  # of equal entries the first are pruned
+    wide = torch.tensor([[1, -1, 1, 1, 2, 1, 1, -1] * 3], dtype=torch.float64)  # in a wide row as well
+    unrelated = [torch.eye(width, dtype=torch.float64) for width in (4, 24)]
+    return [*found, (level, unrelated[0], 2, 1), (wide, unrelated[1], 5, 1)]
 
 
-def _alternating(weight, hessian, count, steps, dual_counts=True, fixed=False, sparse=True, penalty=1.0, pull=1.0):
+def of_the_whole_layer(score, count):
+    """Bool [out, in]: as many as `rows_of`, but the smallest of all rows together."""
+    return wanda.prune_mask(score, count / score.shape[1], group="layer")
+
+
+def _alternating(
+    weight,
+    hessian,
+    count,
+    steps,
+    fixed=False,
+    choose=rows_of,
+    remember=lambda wanted, kept: wanted - kept,
+    penalty=1.0,
+    target=lambda kept, dual: kept - dual,
+    from_current=False,
+    result=lambda current, kept, mask: current.masked_fill(mask, 0),
+):
     """`alternate`, with one part left out or changed."""
     inverse = torch.linalg.inv(hessian + penalty * torch.eye(len(hessian), dtype=hessian.dtype))
     current, dual, mask = weight, torch.zeros_like(weight), None
     for _ in range(steps):
         wanted = current + dual
-        mask = mask if fixed and mask is not None else rows_of(wanted.abs(), count)
+        mask = mask if fixed and mask is not None else choose(wanted.abs(), count)
         kept = wanted.masked_fill(mask, 0)
-        dual = wanted - kept if dual_counts else dual
-        current = weight + (kept - pull * dual - weight) @ inverse
-    return current.masked_fill(mask, 0) if sparse else current
+        dual = remember(wanted, kept)
+        start = current if from_current else weight
+        current = start + (target(kept, dual) - start) @ inverse
+    return result(current, kept, mask)
+
+
+def remembered_last(weight, hessian, count, steps):
+    inverse = torch.linalg.inv(hessian + torch.eye(len(hessian), dtype=hessian.dtype))
+    current, dual = weight, torch.zeros_like(weight)
+    for _ in range(steps):
+        mask = rows_of((current + dual).abs(), count)
+        kept = (current + dual).masked_fill(mask, 0)
+        current = weight + (kept - dual - weight) @ inverse
+        dual = dual + current - kept
+    return current.masked_fill(mask, 0)
 
 
 alternating = Exercise(
@@ -272,7 +328,7 @@ alternating = Exercise(
     ),
     wrong=[
         (
-            lambda *given: _alternating(*given, dual_counts=False),
+            lambda *given: _alternating(*given, remember=lambda wanted, kept: torch.zeros_like(wanted)),
             "the dual stays zero, so nothing remembers how often the two steps have disagreed: dual = wanted - kept.",
         ),
         (
@@ -280,11 +336,11 @@ alternating = Exercise(
             "your mask never changes: it is chosen once, or without the dual. Choose it anew in every round, from current + dual.",
         ),
         (
-            lambda *given: _alternating(*given, sparse=False),
+            lambda *given: _alternating(*given, result=lambda current, kept, mask: current),
             "you returned the dense solution of the last round. Put zeros where the last step chose them.",
         ),
         (
-            lambda *given: _alternating(*given, pull=0.0),
+            lambda *given: _alternating(*given, target=lambda kept, dual: kept),
             "the solution is pulled towards kept - dual, not towards kept: the dual is what makes the two steps agree.",
         ),
         (
@@ -294,6 +350,28 @@ alternating = Exercise(
         (
             lambda weight, hessian, count, steps: alternate(weight, hessian, count, steps + 1),
             "that is one round too many.",
+        ),
+        (
+            remembered_last,
+            "you remember after solving. The dual is what the choice of this round takes away, and the solution is pulled "
+            "towards kept - dual with it: choose, remember, solve.",
+        ),
+        (
+            lambda *given: _alternating(*given, remember=lambda wanted, kept: kept - wanted),
+            "the dual has the wrong sign. It adds up what the choices take away: wanted - kept.",
+        ),
+        (
+            lambda *given: _alternating(*given, from_current=True),
+            "you solve from the current matrix. The solution has to stay close to the dense weight W, in every round.",
+        ),
+        (
+            lambda *given: _alternating(*given, choose=of_the_whole_layer),
+            "you chose among all rows at once. Each row has `count` zeros: choose row by row.",
+        ),
+        (
+            lambda *given: _alternating(*given, result=lambda current, kept, mask: kept),
+            "you returned what the last step chose, before it was solved for. Return the last solution, with zeros where "
+            "that step chose them.",
         ),
     ],
     difficulty=3,
@@ -434,7 +512,8 @@ def best_swap_cases(generator):
         close[i, j] = close[j, i] = value  # weights 2 and 4 are near, but in two groups
     ones = torch.ones(8, dtype=torch.float64)
     fours = (ones, torch.tensor([False, False, True, True] * 2), close)
-    return [*found, (row, pruned, hessian), fours]  # before the last, no swap helps any more
+    stuck = (row, pruned, hessian)  # no swap helps any more
+    return [*found, stuck, fours, (*fours[:2], 1e-4 * close)]  # at last, one that helps a little
 
 
 def _any_swap(row, pruned, hessian, group=None, always=False):
@@ -443,6 +522,20 @@ def _any_swap(row, pruned, hessian, group=None, always=False):
         change = change.masked_fill(group[:, None] != group, torch.inf)
     k, u = divmod(int(change.argmin()), len(row))
     return (float(change[k, u]), k, u) if always or change[k, u] < 0 else (0.0, -1, -1)
+
+
+def four_by_four(row, pruned, hessian):
+    best = (0.0, -1, -1)
+    for start in range(0, len(row), 4):
+        four = slice(start, start + 4)
+        change, k, u = best_swap_of_four(row[four], pruned[four], hessian[four, four])
+        best = min(best, (change, start + k, start + u), key=lambda swap: swap[0])
+    return best
+
+
+def counted_within_the_group(row, pruned, hessian):
+    change, k, u = best_swap_of_four(row, pruned, hessian)
+    return (change, k % 4, u % 4) if change < 0 else (change, k, u)
 
 
 in_fours = Exercise(
@@ -475,6 +568,15 @@ in_fours = Exercise(
         (
             lambda row, pruned, h: (lambda change, k, u: (-change, k, u))(*best_swap_of_four(row, pruned, h)),
             "the sign is wrong: a swap that helps lowers the error, so its change is negative.",
+        ),
+        (
+            four_by_four,
+            "you cut H down to the group before you computed the changes. The weights that are pruned in other groups are "
+            "part of the error: take all of the row, then forbid swaps between groups.",
+        ),
+        (
+            counted_within_the_group,
+            "your places count within the group. Return places in the row: add four for each group before.",
         ),
     ],
     difficulty=2,
@@ -556,6 +658,11 @@ def seen_and_unseen_cases(generator):
     return found
 
 
+def mean_of_rows(weight, new, hessian):
+    """The relative error of each row, averaged."""
+    return float((squared_error(weight, new, hessian) / squared_error(weight, 0 * weight, hessian)).sqrt().mean())
+
+
 def _relative(weight, new, hessian, of=None, root=True, rows=False):
     error, size = squared_error(weight, new, hessian), squared_error(weight, 0 * weight, hessian if of is None else of)
     share = (error / size).mean() if rows else error.sum() / size.sum()
@@ -579,6 +686,11 @@ transfer = Exercise(
         (
             lambda w, new, a, b: (_relative(w, new, a, rows=True), _relative(w, new, b, rows=True)),
             "you averaged the ratios of the rows. One ratio for the layer: all rows together, above and below.",
+        ),
+        (
+            lambda w, new, a, b: (mean_of_rows(w, new, a), mean_of_rows(w, new, b)),
+            "you averaged the relative errors of the rows, each with a root of its own. Add up the squares of all rows "
+            "first, above and below; then one ratio and one root.",
         ),
         (
             lambda w, new, a, b: (_relative(w, new, a), _relative(w, new, b, of=a)),
