@@ -284,7 +284,7 @@ def _alternating(
     steps,
     fixed=False,
     choose=rows_of,
-    remember=lambda wanted, kept: wanted - kept,
+    remember=lambda dual, current, kept: dual + current - kept,
     penalty=1.0,
     target=lambda kept, dual: kept - dual,
     from_current=False,
@@ -297,7 +297,7 @@ def _alternating(
         wanted = current + dual
         mask = mask if fixed and mask is not None else choose(wanted.abs(), count)
         kept = wanted.masked_fill(mask, 0)
-        dual = remember(wanted, kept)
+        dual = remember(dual, current, kept)
         start = current if from_current else weight
         current = start + (target(kept, dual) - start) @ inverse
     return result(current, kept, mask)
@@ -328,7 +328,7 @@ alternating = Exercise(
     ),
     wrong=[
         (
-            lambda *given: _alternating(*given, remember=lambda wanted, kept: torch.zeros_like(wanted)),
+            lambda *given: _alternating(*given, remember=lambda dual, current, kept: dual),
             "the dual stays zero, so nothing remembers how often the two steps have disagreed: dual = wanted - kept.",
         ),
         (
@@ -357,7 +357,7 @@ alternating = Exercise(
             "towards kept - dual with it: choose, remember, solve.",
         ),
         (
-            lambda *given: _alternating(*given, remember=lambda wanted, kept: kept - wanted),
+            lambda *given: _alternating(*given, remember=lambda dual, current, kept: dual + kept - current),
             "the dual has the wrong sign. It adds up what the choices take away: wanted - kept.",
         ),
         (

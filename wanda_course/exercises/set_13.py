@@ -39,7 +39,22 @@ def block_numbers_cases(generator):
         "model.layers.norm.2.weight",
         "model.layers2.4.weight",
     ]
-    return [(llama, "model.layers"), (other, "h"), ([*near, "model.layers.5.weight"], "model.layers"), ([], "h")]
+    outside = [  # each differs from a block's tensor in one place
+        "0.weight",
+        "model.layers_3.weight",
+        "model_layers.3.weight",
+        "model.layers.7_norm.weight",
+        "model.layers.7",
+    ]
+    staged = ["stage1.layers.1.w", "stage1.layers.12.w"]  # the stack's name has a digit, too
+    return [
+        (llama, "model.layers"),
+        (other, "h"),
+        ([*near, "model.layers.5.weight"], "model.layers"),
+        ([], "h"),
+        (outside, "model.layers"),
+        (staged, "stage1.layers"),
+    ]
 
 
 numbering = Exercise(
@@ -130,7 +145,17 @@ def partial_squares_cases(generator):
     by_hand = [torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.tensor([[5.0, 1.0]]), torch.tensor([[0.0, 4.0]])]
     several = [normal(generator, tokens, 4) for tokens in (3, 8, 5, 2, 6)]
     half = [(300 * normal(generator, 4, 3)).half() for _ in range(3)]
-    return [(by_hand, 0, 2), (several, 1, 2), (several, 2, 3), (half, 0, 1), (by_hand, 3, 4)]
+    large = [torch.tensor([[1e20, 1.0]])]  # the square of 1e20 overflows in float32
+    tall = [torch.ones(3, 2)]  # more tokens than features, and nothing for the second process
+    return [
+        (by_hand, 0, 2),
+        (several, 1, 2),
+        (several, 2, 3),
+        (half, 0, 1),
+        (by_hand, 3, 4),
+        (large, 0, 1),
+        (tall, 1, 2),
+    ]
 
 
 partial = Exercise(
@@ -172,10 +197,34 @@ partial = Exercise(
         ),
         (
             lambda batches, rank, size: sum(
+                (batch.float().square().sum(dim=0).double() for batch in batches[rank::size]),
+                torch.zeros(batches[0].shape[1], dtype=torch.float64),
+            ),
+            "you squared in float32, where the square of 1e20 is infinite. Convert to float64 first.",
+        ),
+        (
+            lambda batches, rank, size: sum(
                 (batch.double().square().sum() for batch in batches[rank::size]),
                 torch.zeros(batches[0].shape[1], dtype=torch.float64),
             ),
             "you summed over the features too. One number per feature is wanted: sum over the tokens, dim=0.",
+        ),
+        (
+            lambda batches, rank, size: sum(partial_squares([batch[rank::size]], 0, 1) for batch in batches),
+            "you shared out the tokens of each batch. Processes share whole batches: batches[rank::size].",
+        ),
+        (
+            lambda batches, rank, size: partial_squares(
+                [token[None] for batch in batches for token in batch], rank, size
+            ),
+            "you put all tokens in one row and shared them out. Processes share whole batches: batches[rank::size].",
+        ),
+        (
+            lambda batches, rank, size: sum(
+                (batch.double().square().mean(dim=0) for batch in batches[rank::size]),
+                torch.zeros(batches[0].shape[1], dtype=torch.float64),
+            ),
+            "you averaged over the tokens of a batch. Batches differ in length, and only sums add up to that of all tokens.",
         ),
     ],
     difficulty=1,
@@ -236,6 +285,10 @@ def streamed_peak_cases(generator):
         (last, (10, 8), 4),
         (even, (10, 8), 8),  # float64: no copy in float32 either
         (even[:1], (10, 8), 2),  # a single block has no next one
+        ([[(8, 8)] * 9, [(20, 8)]], (1, 8), 4),  # the largest layer is not in the largest block
+        ([[(10, 8), (8, 40)]], (1, 8), 4),  # the layer with most outputs is not the largest
+        ([[(8, 8)] * 9, [(8, 8)], [(8, 8)] * 9], (1, 8), 4),  # the last block and the first are no neighbours
+        (even, (10, 8), 1),  # 8 bits: a copy in float32 as well
     ]
 
 
@@ -308,6 +361,12 @@ peak = Exercise(
             ),
             "you asked for itemsize == 4. A weight stored in 64 bits needs no float32 copy either: itemsize < 4 makes it 13.",
         ),
+        (
+            lambda blocks, embedding, itemsize: max(
+                _moments(blocks, embedding, itemsize, copy=13 if itemsize == 2 else 9)
+            ),
+            "you asked for itemsize == 2. A weight stored in 8 bits has a float32 copy too: itemsize < 4 makes it 13.",
+        ),
     ],
     difficulty=2,
     importance=2,
@@ -332,6 +391,15 @@ def peak_as_a_sum(blocks, embedding, itemsize):
     largest = max(outputs * inputs for block in blocks for outputs, inputs in block)
     pair = max((_numbers(one) + _numbers(other) for one, other in pairwise(blocks)), default=0)
     return itemsize * (_numbers([embedding]) + pair) + (9 + 4 * (itemsize < 4)) * largest
+
+
+@peak.misconception(
+    "you put the largest layer of the model beside the largest block. Take each block with the largest layer of its own."
+)
+def peak_of_parts_that_never_meet(blocks, embedding, itemsize):
+    start, _, two = _moments(blocks, embedding, itemsize)
+    largest = max(outputs * inputs for block in blocks for outputs, inputs in block)
+    return max(start, itemsize * max(map(_numbers, blocks)) + (9 + 4 * (itemsize < 4)) * largest, two)
 
 
 @peak.misconception(
@@ -368,7 +436,7 @@ def merged_norm_cases(generator):
 
 merge = Exercise(
     "13.2",
-    "one norm from several machines",
+    "one norm from several machines, of any float dtype",
     merged_norm,
     merged_norm_cases,
     hints=(
@@ -441,7 +509,7 @@ def seconds_with(phases, windows, processes):
 
 
 def seconds_with_cases(generator):
-    by_hand = {"capture": 1.0, "statistics": 8.0, "recompute": 7.0, "select": 2.0}
+    by_hand = {"capture": 1.0, "statistics": 8.0, "recompute": 7.0, "select": 3.0}
     repair = {"capture": 0.5, "statistics": 14.0, "recompute": 6.5, "select": 40.0}
     return [
         (by_hand, 8, 4),
@@ -510,6 +578,12 @@ saved = Exercise(
         (
             lambda phases, windows, processes: seconds_with(phases, windows, processes) - phases["select"],
             "`select` is missing: it is not shared, but it takes its time.",
+        ),
+        (
+            lambda phases, windows, processes: (
+                seconds_with(phases, windows, processes) + (processes - 1) * phases["select"]
+            ),
+            "you multiplied `select` by the number of processes. All choose at the same time: it takes as long as before.",
         ),
     ],
     difficulty=2,
