@@ -10,10 +10,11 @@ from pathlib import Path
 
 import nbformat
 
-from wanda_course import editions
+from wanda_course.editions import build_edition, with_function
+from wanda_course.execute import NOTEBOOKS as FOLDER
 from wanda_course.exercises import EXERCISES
 
-NOTEBOOKS = {path.stem[:2]: path for path in sorted(editions.NOTEBOOKS.glob("[0-9]*.ipynb"))}
+NOTEBOOKS = {path.stem[:2]: path for path in sorted(FOLDER.glob("[0-9]*.ipynb"))}
 
 
 @functools.cache
@@ -21,7 +22,7 @@ def own_edition(number):
     """The build edition of a notebook, with the outputs that a student's has."""
     notebook = nbformat.read(NOTEBOOKS[number], as_version=4)
     outputs = {cell.id: cell.get("outputs", []) for cell in notebook.cells}
-    edition = editions.build_edition(notebook)
+    edition = build_edition(notebook)
     for cell in edition.cells:
         if cell.cell_type == "code":
             cell.outputs = outputs.get(cell.get("id"), [])
@@ -38,7 +39,7 @@ def submission(number, answers):
     for key, code in answers.items():
         name = EXERCISES[key].solution.__name__
         (cell,) = [c for c in notebook.cells if f"def {name}(" in c.source and "raise NotImplementedError" in c.source]
-        cell.source = editions.with_function(cell.source, name, code)
+        cell.source = with_function(cell.source, name, code)
     return notebook
 
 

@@ -67,7 +67,7 @@ class Exercise:
 
     @property
     def points(self):
-        """What a right answer counts in a course: its importance. An answer that is not right on all cases counts nothing."""
+        """What a right answer earns in a graded course: its importance."""
         return self.importance
 
     @property

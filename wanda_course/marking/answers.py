@@ -42,7 +42,7 @@ class Notebook:
     def __init__(self, sources, number):
         self.pieces = {e.solution.__name__: e for e in EXERCISES.values() if e.is_piece and e.key[:2] == number}
         self.definitions = {}  # name -> list of `Definition`, in order
-        self.checked = {}  # key -> name of the last function that the notebook's own check or build is given
+        self.checked = {}  # key -> name of the last function that the notebook's own check, build or grade is given
         self.broken = []  # (source, what is wrong)
         for cell, source in enumerate(sources):
             try:
@@ -140,7 +140,7 @@ def _is_harmless(node):
 
 
 def _checks(tree):
-    """The (key, name of the function) of each `exercises.check` and `exercises.build` in a cell."""
+    """The (key, name of the function) of each `exercises.check`, `build` or `grade` in a cell."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and _key_of(node) and len(node.args) > 1 and isinstance(node.args[1], ast.Name):
             yield _key_of(node), node.args[1].id
@@ -148,7 +148,7 @@ def _checks(tree):
 
 def _key_of(call):
     """The key of the exercise that a call checks; "" for any other call."""
-    is_check = isinstance(call.func, ast.Attribute) and call.func.attr in ("check", "build")
+    is_check = isinstance(call.func, ast.Attribute) and call.func.attr in ("check", "build", "grade")
     first = call.args[0] if is_check and call.args else None
     return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
 

@@ -21,6 +21,7 @@ import os
 import sys
 from pathlib import Path
 
+from ..exercises import EXERCISES
 from . import reports, submissions
 from .grading import mark
 from .sandbox import not_contained
@@ -35,6 +36,9 @@ def main(arguments=None):
     parser.add_argument(
         "--seed", required=True, metavar="SECRET", help="any text; keep it, to mark again with the same cases"
     )
+    parser.add_argument(
+        "--exercises", nargs="+", metavar="NN.k", help="those that count (default: all in the notebooks)"
+    )
     parser.add_argument("--out", type=Path, default=Path("marks"), help="folder for what is written (default: marks)")
     parser.add_argument(
         "--limit", type=float, default=10, metavar="SECONDS", help="wall clock for each answer (default: 10)"
@@ -45,10 +49,12 @@ def main(arguments=None):
         found = submissions.find(options.folder)
     except ValueError as error:
         parser.error(str(error))
+    if unknown := set(options.exercises or ()) - set(EXERCISES):
+        parser.error(f"there is no exercise {', '.join(sorted(unknown))}")
     open_doors = not_contained()
     for door in open_doors:
         print(f"Not contained on this system: {door}", file=sys.stderr)
-    marks, problems = mark(found, options.seed, options.limit, options.jobs)
+    marks, problems = mark(found, options.seed, options.exercises, options.limit, options.jobs)
     reports.write(marks, problems, open_doors, options.out)
     for problem in problems:
         print(problem, file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..exercises import EXERCISES
 from ..exercises.checker import outcomes
-from ..exercises.verdicts import Verdict, judge
+from ..exercises.verdicts import Verdict, judge, wrapped
 from .answers import Notebook
 from .sandbox import Sandbox, Unanswered
 from .submissions import code_of
@@ -61,11 +61,12 @@ class Examiner:
             return self._outcomes[function]
 
 
-def mark(submissions, secret, seconds=10.0, jobs=2):
+def mark(submissions, secret, keys=None, seconds=10.0, jobs=2):
     """Mark all answers.
 
     Args:
-        submissions: list of `Submission`. seconds: wall clock for each answer. jobs: how many answers run at once.
+        submissions: list of `Submission`. keys: of the exercises that count; None: all that the notebooks ask for.
+        seconds: wall clock for each answer. jobs: how many answers run at once.
 
     Returns: (list of `Mark`, by student and exercise; list of str, the notebooks that could not be read and why).
 
@@ -80,7 +81,7 @@ def mark(submissions, secret, seconds=10.0, jobs=2):
             problems.append(f"{submission.path}: {error}")
         notebooks[submission.student, submission.number] = Notebook(sources, submission.number)
     students = sorted({student for student, _ in notebooks})
-    tasks = [(student, key) for student in students for key in _asked(notebooks)]
+    tasks = [(student, key) for student in students for key in keys or _asked(notebooks)]
     examiner, sandboxes = Examiner(secret), queue.SimpleQueue()
 
     def marked(task):
@@ -115,7 +116,7 @@ def _verdict(examiner, sandbox, notebook, key):
             raise LookupError("this is not the build edition, where this piece is a stub")
         got = sandbox.run(notebook.answer(key), pickled)
     except (LookupError, RecursionError) as error:
-        return Verdict("missing", f"✘ {key}: {error}", 0, len(cases))
+        return Verdict("missing", wrapped(f"✘ {key}: {error}"), 0, len(cases))
     except Unanswered as error:
-        return Verdict("wrong", f"✘ {key}: {error}", 0, len(cases))
+        return Verdict("wrong", wrapped(f"✘ {key}: {error}"), 0, len(cases))
     return examiner.verdict(key, got)

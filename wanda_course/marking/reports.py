@@ -6,7 +6,6 @@ import mistune
 import pandas
 
 from ..exercises import EXERCISES
-from ..exercises.verdicts import wrapped
 
 SHOWN_STATUS = ("right", "wrong", "not attempted", "missing")
 PAGE = """<!doctype html>
@@ -66,7 +65,6 @@ def feedback(marks):
     for mark in marks:
         if mark.verdict.status in ("wrong", "missing"):
             text = mark.verdict.text.removeprefix(f"✘ {mark.key}: ")
-            text = text if mark.verdict.status == "wrong" and "\n" in text else wrapped(text)
             indented = [f"    {line}" for line in text.splitlines()]  # a code block, whatever the text holds
             lines += ["", f"## {mark.key} {EXERCISES[mark.key].title}", "", *indented]
     return "\n".join([*lines, ""])
@@ -94,7 +92,7 @@ def summary(marks, problems, open_doors):
         )
         for key in dict.fromkeys(mark.key for mark in marks)
     ]
-    lines += _table(("exercise", "", "right", *SHOWN_STATUS), rows)
+    lines += _table(("exercise", "", "share right", *SHOWN_STATUS), rows)
     ideas = Counter((mark.key, mark.verdict.misconception) for mark in marks if mark.verdict.misconception)
     lines += ["", "## Misconceptions", ""]
     lines += _table(("students", "exercise", "what they were told"), [(n, *idea) for idea, n in ideas.most_common()])

@@ -1,5 +1,6 @@
 """Run answers in contained processes, from the marker's side: what goes in is data, and so is what comes out."""
 
+import functools
 import io
 import os
 import pickle
@@ -30,6 +31,7 @@ class Unanswered(Exception):
     """An answer that gave no results; the message says why."""
 
 
+@functools.cache
 def namespaces():
     """The command that starts a process without network and without sight of others; empty where there is none."""
     if shutil.which("unshare") is None:
@@ -39,16 +41,22 @@ def namespaces():
     return [] if tried.returncode else command
 
 
+def other_user():
+    """The number of the user that an answer becomes where the marker runs as root; "" elsewhere."""
+    return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else ""
+
+
 def not_contained():
     """What answers could reach on this system: list of str, empty if nothing is known."""
-    open_ = []
+    doors = []
     if not namespaces():
-        open_.append("signals to processes of the same user (no `unshare` with process namespaces)")
-        if os.geteuid() != 0:
-            open_.append("removing, renaming and creating files by name (no user namespaces)")
+        owner = "your own" if os.geteuid() else "nobody's"
+        doors.append(f"signals to {owner} processes, other answers among them (no process namespace by `unshare`)")
+        if os.geteuid():
+            doors.append("removing, renaming and creating files by name (no user namespace by `unshare`)")
     if not sys.platform.startswith("linux"):
-        open_.append("memory (RLIMIT_AS has an effect only on Linux)")
-    return open_
+        doors.append("memory (only Linux limits it)")
+    return doors
 
 
 class Sandbox:
@@ -72,8 +80,7 @@ class Sandbox:
         self.folder.cleanup()
 
     def _start(self):
-        user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else ""
-        script = [sys.executable, template.__file__, PACKAGE, self.folder.name, user, self.memory]
+        script = [sys.executable, template.__file__, PACKAGE, self.folder.name, other_user(), self.memory]
         self.process = subprocess.Popen(
             [*self.command, *map(str, script)],
             stdin=subprocess.PIPE,
@@ -146,7 +153,9 @@ def read(result):
 
 
 def _outcome(told):
-    """An `Outcome` of what a child tells. Raises: ValueError, TypeError or KeyError: it is none."""
+    """An `Outcome` of what a child tells. Raises: TypeError or KeyError: it is none."""
+    if type(told) is not dict:
+        raise TypeError("not an outcome")
     value, error, message, line, changed, weights = (told[field.name] for field in fields(Outcome))
     if not (error is None or isinstance(error, str)) or not all(isinstance(index, int) for index in changed):
         raise TypeError("not an outcome")
