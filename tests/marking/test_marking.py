@@ -181,14 +181,10 @@ def test_what_cannot_be_marked_is_an_error(tmp_path, capsys):
 
 
 def test_only_the_exercises_asked_for_count(tmp_path):
-    nbformat.write(tampered("02", lambda notebook: None), tmp_path / "ada_02.ipynb")
     (tmp_path / "eve_02.ipynb").write_text("")
-    found = submissions.find(tmp_path)
-    marks, problems = mark(found, "secret", ["02.1", "12.1"], seconds=60, jobs=1)
-    assert [(one.student, one.key, one.verdict.status) for one in marks] == [
-        ("ada", "02.1", "right"),
-        ("ada", "12.1", "missing"),
-        ("eve", "02.1", "missing"),
-        ("eve", "12.1", "missing"),
+    marks, problems = mark(submissions.find(tmp_path), "secret", ["02.1", "12.1"])
+    assert [(one.key, one.verdict.status, one.points) for one in marks] == [
+        ("02.1", "missing", 0),
+        ("12.1", "missing", 0),
     ]
     assert len(problems) == 1

@@ -188,6 +188,9 @@ FORGERIES = {
     "a file of torch": "(torch.save([Evil()], file), file.getvalue())[1]",
     "wrong results": "(torch.save([{'value': 'x'}], file), file.getvalue())[1]",
     "nonsense": "b'no file at all'",
+    "no outcomes": "(torch.save([], file), file.getvalue())[1]",
+    "too many outcomes": "(torch.save([outcome] * 99, file), file.getvalue())[1]",
+    "impossible changes": "(torch.save([outcome | {'changed': (7,)}] * 10, file), file.getvalue())[1]",
 }
 
 
@@ -200,6 +203,7 @@ def test_a_forged_result_is_not_believed_and_nothing_in_it_is_run(sandbox, forge
         def __reduce__(self):
             return os.mkdir, ({str(target)!r},)
     file = io.BytesIO()
+    outcome = dict(value=torch.zeros(()), error=None, message="", line="", changed=(), weights=())
     forged = {forged}
     for descriptor in range(3, 100):
         try:
@@ -247,9 +251,17 @@ def test_what_is_no_plain_result_is_refused():
             read(_saved(told))
     outcome = {"value": torch.zeros(2), "error": None, "message": "", "line": "", "changed": (), "weights": ()}
     assert torch.equal(read(_saved([outcome]))[0].value, torch.zeros(2))
-    for bad in ({"value": torch.zeros(2).to_sparse()}, {"value": [1]}, {"error": 3}, {"changed": ("x",)}):
+    for bad in ({"value": [1]}, {"error": 3}, {"changed": ("x",)}):
         with pytest.raises(Unanswered, match="no readable result"):
             read(_saved([outcome | bad]))
+
+
+@pytest.mark.parametrize(
+    "value", [torch.zeros(2).to_sparse(), torch.zeros(2, dtype=torch.complex64), torch.empty(2, device="meta")]
+)
+def test_an_unusual_tensor_is_only_described(value):
+    outcome = {"value": value, "error": None, "message": "", "line": "", "changed": (), "weights": ()}
+    assert read(_saved([outcome]))[0].value.startswith("a tensor of torch.")
 
 
 def _saved(value):

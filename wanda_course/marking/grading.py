@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ..exercises import EXERCISES
 from ..exercises.checker import outcomes
+from ..exercises.running import TimeLimit
 from ..exercises.verdicts import Verdict, judge, wrapped
 from .answers import Notebook
 from .sandbox import Sandbox, Unanswered
@@ -50,8 +51,13 @@ class Examiner:
             return self._cases[key]
 
     def verdict(self, key, got):
-        """The verdict on a list of `Outcome`."""
-        return judge(EXERCISES[key], self.cases(key)[0], got, lambda function: self._known(key, function))
+        """The verdict on a list of `Outcome`, which a child reports. Raises: Unanswered: they do not fit the cases."""
+        cases, _ = self.cases(key)
+        is_stopped = 0 < len(got) < len(cases) and got[-1].error == TimeLimit.__name__
+        places = (index in range(len(case)) for one, case in zip(got, cases, strict=False) for index in one.changed)
+        if not (len(got) == len(cases) or is_stopped) or not all(places):
+            raise Unanswered("it gave no readable result")
+        return judge(EXERCISES[key], cases, got, lambda function: self._known(key, function))
 
     def _known(self, key, function):
         cases, _ = self.cases(key)
@@ -114,9 +120,8 @@ def _verdict(examiner, sandbox, notebook, key):
             raise LookupError("the notebook was not handed in")
         if EXERCISES[key].is_piece and key not in notebook.checked:
             raise LookupError("this is not the build edition, where this piece is a stub")
-        got = sandbox.run(notebook.answer(key), pickled)
+        return examiner.verdict(key, sandbox.run(notebook.answer(key), pickled))
     except (LookupError, RecursionError) as error:
         return Verdict("missing", wrapped(f"✘ {key}: {error}"), 0, len(cases))
     except Unanswered as error:
         return Verdict("wrong", wrapped(f"✘ {key}: {error}"), 0, len(cases))
-    return examiner.verdict(key, got)

@@ -24,7 +24,13 @@ PACKAGE = Path(__file__).resolve().parents[1]
 MEMORY = 2 * 1024**3  # bytes that an answer may allocate
 NAMESPACES = ("--net", "--pid", "--ipc", "--fork", "--kill-child")
 GONE = -1001  # in place of a child's status
-MAX_TEXT = 300  # characters of a message that an answer makes
+ORDINARY = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64} | {
+    torch.bfloat16,
+    torch.float16,
+    torch.float32,
+    torch.float64,
+}
+MAX_TEXT = 1000  # characters of a message that an answer makes
 
 
 class Unanswered(Exception):
@@ -157,18 +163,19 @@ def _outcome(told):
     if type(told) is not dict:
         raise TypeError("not an outcome")
     value, error, message, line, changed, weights = (told[field.name] for field in fields(Outcome))
-    if not (error is None or isinstance(error, str)) or not all(isinstance(index, int) for index in changed):
+    texts = isinstance(message, str) and isinstance(line, str) and (error is None or isinstance(error, str))
+    if not texts or not all(type(index) is int for index in changed):
         raise TypeError("not an outcome")
-    texts = (f"{text:.{MAX_TEXT}}" for text in (message, line))
-    return Outcome(_plain(value), error, *texts, tuple(changed), _plain(weights))
+    return Outcome(_plain(value), _plain(error), _plain(message), _plain(line), tuple(changed), _plain(weights))
 
 
 def _plain(value):
-    """A result as `running.normal` gives it. Raises: TypeError: it is another kind of thing."""
+    """A result as `running.normal` gives it, of ordinary tensors. Raises: TypeError: it is another kind of thing."""
     if type(value) is tuple:
         return tuple(map(_plain, value))
-    if type(value) is torch.Tensor and value.layout == torch.strided and not value.is_quantized:
-        return value
+    if type(value) is torch.Tensor:
+        is_dense = value.layout == torch.strided and value.device.type == "cpu" and not value.is_nested
+        return value if is_dense and value.dtype in ORDINARY else f"a tensor of {value.dtype}, {value.layout}"
     if value is None or type(value) is str:
-        return value
+        return value and value[:MAX_TEXT]
     raise TypeError(f"a result of type {type(value).__name__}")
