@@ -1,8 +1,7 @@
 """Exercises of notebook 04: the walk over the blocks."""
 
-# ruff: noqa: D101, D102, D103 (a wrong idea is explained by its diagnosis, a solution by the notebook)
+# ruff: noqa: D101, D103 (a wrong idea is explained by its diagnosis, a solution by the notebook)
 
-from collections import OrderedDict
 from contextlib import suppress
 
 import torch
@@ -10,19 +9,13 @@ from torch import nn
 
 import wanda
 
+from .toys import Absent, Broken, Mixing, Others, Stack, ToyBlock, linear
 from .types import Exercise
 
 
 def normal(generator, *shape):
     """A random tensor of ordinary numbers."""
     return torch.randn(*shape, generator=generator)
-
-
-def linear(weight):
-    """A linear layer with this weight [out, in]. It draws no random numbers of its own and has no gradient."""
-    layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], bias=False)
-    layer.weight.data = weight
-    return layer.requires_grad_(False)
 
 
 # What the notebook has: the solutions use it under the same names.
@@ -48,19 +41,6 @@ class Caught(Exception):
 
 
 # 04.b1 Norms of what the layers read -----------------------------------------------------------------------------------
-
-
-class ToyBlock(nn.Module):
-    """A gated MLP in a residual stream, one of its layers in a submodule; `scale` stands for a block's other arguments."""
-
-    def __init__(self, gate, up, down):
-        super().__init__()
-        self.inner = nn.Sequential(linear(gate), nn.SiLU())
-        self.down, self.up = linear(down), linear(up)  # defined in another order than they run
-
-    def forward(self, states, scale=1.0):
-        states = scale * states
-        return states + self.down(self.inner(states) * self.up(states))
 
 
 def toy_block(generator, width, inner):
@@ -369,20 +349,6 @@ def block_norms(block, batches, masks):
     return [squares[layer].sqrt().float() for layer in layers]
 
 
-class Mixing(nn.Module):
-    """Adds the mean of the window to each token, as attention might: what is padded shows in the others."""
-
-    def forward(self, states):
-        return states + states.mean(dim=1, keepdim=True)
-
-
-class Others(OrderedDict):
-    """The hooks of a layer that others have hooks on too."""
-
-    def clear(self):
-        raise RuntimeError("some of these hooks are not yours")
-
-
 def shared(weight, bias=None):
     """A linear layer that refuses to lose all its hooks at once."""
     layer = linear(weight)
@@ -615,39 +581,6 @@ def walk_with_a_dense_inner(blocks, inputs, sparsity):
 
 
 # 04.3 Stop at a block ----------------------------------------------------------------------------------------------------
-
-
-class Stack(nn.Module):
-    """A model of blocks that does more than call them: it scales the embedding, and what each block gives."""
-
-    def __init__(self, embedding, blocks):
-        super().__init__()
-        self.embedding = nn.Embedding.from_pretrained(embedding)
-        self.blocks = nn.ModuleList(blocks)
-
-    def forward(self, tokens):
-        states = 2 * self.embedding(tokens)
-        for block in self.blocks:
-            states = states + 0.5 * block(states)
-        return states.mean(dim=1)
-
-
-class Absent(nn.Module):
-    """A block that is not in memory."""
-
-    def forward(self, states):
-        raise RuntimeError("a block that is not in memory was run")
-
-
-class Broken(nn.Module):
-    """A block with a fault of its own."""
-
-    def __init__(self, kind):
-        super().__init__()
-        self.kind = kind
-
-    def forward(self, states):
-        raise self.kind("this block is broken")
 
 
 def reads(model, index, tokens):
