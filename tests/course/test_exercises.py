@@ -308,6 +308,18 @@ def test_numbers_are_right_as_floats_or_tensors_and_tuples_are_compared_by_item(
     assert "returns a list or tuple of 3; a list or tuple of 2 is wanted" in say(lambda n: (n, n, n), "99.2")
 
 
+def test_a_piece_returns_numbers_where_its_reference_does(say, monkeypatch):
+    """The cells below a piece format its results, or store them in a table."""
+    half = Exercise("99.b1", "a half", lambda n: (n / 2, n), lambda g: [(3,), (5,)], hints=(), **EFFORT)
+    monkeypatch.setitem(checker.EXERCISES, half.key, half)
+    assert say(lambda n: [n / 2, n], "99.b1").startswith("✔")
+    assert "a tensor where the docstring asks for a number" in say(lambda n: (torch.tensor(n / 2), n), "99.b1")
+    assert "on case 1 of 2 your function returns" in say(lambda n: (torch.tensor(n / 3), n), "99.b1")
+    tensor = dataclasses.replace(half, key="99.b2", solution=lambda n: (torch.tensor(n / 2), n))
+    monkeypatch.setitem(checker.EXERCISES, tensor.key, tensor)
+    assert say(lambda n: (n / 2, n), "99.b2").startswith("✔")
+
+
 def test_an_unknown_key_is_an_error():
     for ask in (
         lambda: checker.check("77.1", double),

@@ -120,6 +120,12 @@ def _verdict(exercise, function):
     expected = [_run(exercise.solution, case) for case in cases]
     pairs = zip(got, expected, strict=True)
     right = [_same(one, other, exercise.tolerance) and not one.changed for one, other in pairs]
+    if all(right) and exercise.is_piece and any(map(_tensors_for_numbers, got, expected)):
+        text = (
+            f"✘ {exercise.key}: your values are right, but one is a tensor where the docstring asks for a number, and "
+            "the cells below need that: take it out with `.item()`."
+        )
+        return Verdict("wrong", _wrapped(text), 0, len(cases))
     if all(right):
         text = f"✔ {exercise.key} {exercise.title}: right on all {len(cases)} cases"
         return Verdict("right", text, len(cases), len(cases))
@@ -188,11 +194,13 @@ class _Outcome:
     """What a function did on a case: its value, or its error and the line it came from; and its arguments afterwards.
 
     Attributes:
+        plain: whether the value is a number and no tensor; of a tuple, whether each item is.
         changed: places of the arguments that it changed and should not have.
         weights: for each argument that is a module, its parameters.
     """
 
     value: object
+    plain: object
     error: BaseException | None
     line: str
     changed: tuple
@@ -201,15 +209,17 @@ class _Outcome:
 
 def _run(function, case):
     arguments = [_clone(argument) for argument in case]
-    value, error, line = None, None, ""
+    value, plain, error, line = None, None, None, ""
     try:
-        value = _normal(function(*arguments))
+        result = function(*arguments)
+        value, plain = _normal(result), _plain(result)
     except (Exception, SystemExit) as problem:
         error, line = problem, _line(problem, function)
     pairs = enumerate(zip(arguments, case, strict=True))
     changed = tuple(index for index, pair in pairs if not _unchanged(*pair))
     modules = [argument for argument in arguments if isinstance(argument, torch.nn.Module)]
-    return _Outcome(value, error, line, changed, tuple(_normal(tuple(module.parameters())) for module in modules))
+    weights = tuple(_normal(tuple(module.parameters())) for module in modules)
+    return _Outcome(value, plain, error, line, changed, weights)
 
 
 def _line(error, function):
@@ -238,12 +248,25 @@ def _unchanged(now, before):
 
 
 def _normal(value):
-    """Numbers as tensors without dimensions, lists as tuples: a float and a tensor that holds it are the same answer."""
+    """Numbers as tensors without dimensions, lists as tuples: a float and a tensor that holds it are equal."""
     if isinstance(value, torch.Tensor):
         return value.detach().cpu()
     if isinstance(value, (bool, int, float, np.ndarray, np.generic)):
         return torch.as_tensor(value, dtype=torch.float64 if type(value) is float else None)
     return tuple(map(_normal, value)) if isinstance(value, (tuple, list)) else value
+
+
+def _plain(value):
+    return tuple(map(_plain, value)) if isinstance(value, (tuple, list)) else not isinstance(value, torch.Tensor)
+
+
+def _tensors_for_numbers(one, other):
+    """Whether a right outcome holds a tensor where the reference gives a number."""
+
+    def some(got, wanted):
+        return any(map(some, got, wanted)) if isinstance(wanted, tuple) else wanted and not got
+
+    return some(one.plain, other.plain)
 
 
 def _same(one, other, tolerance):
