@@ -370,6 +370,28 @@ def test_numbers_are_right_as_floats_or_tensors_and_tuples_are_compared_by_item(
     assert "returns a list or tuple of 3; a list or tuple of 2 is wanted" in say(lambda n: (n, n, n), "99.2")
 
 
+def test_a_piece_returns_what_its_reference_does(monkeypatch, capsys):
+    """The cells below a piece format its results, store them in a table or compare them with tensors."""
+
+    def built(function, solution):
+        piece = Exercise("99.b1", "a half", solution, lambda g: [(3,), (5,)], hints=(), **EFFORT)
+        monkeypatch.setitem(checker.EXERCISES, piece.key, piece)
+        found = checker.build(piece.key, function)
+        assert found in (function, solution)
+        return found is function, capsys.readouterr().out
+
+    assert built(lambda n: [n / 2, n], lambda n: (n / 2, n))[0]
+    kept, said = built(lambda n: (torch.tensor(n / 2), n), lambda n: (n / 2, n))
+    assert not kept
+    assert "right on all" in said
+    assert "a tensor where the docstring asks for a number" in said
+    assert "on case 1 of" in built(lambda n: (torch.tensor(n / 3), n), lambda n: (n / 2, n))[1]
+    assert built(lambda n: n / 2, lambda n: torch.tensor(n / 2))[0]
+    kept, said = built(lambda n: torch.tensor(n / 2), lambda n: torch.tensor(n / 2, dtype=torch.float64))
+    assert not kept
+    assert "a tensor of torch.float32 where the reference's is of torch.float64" in said
+
+
 def test_an_unknown_key_is_an_error():
     for ask in (
         lambda: checker.check("77.1", double),

@@ -9,9 +9,11 @@ import inspect
 import pkgutil
 import textwrap
 
+import torch
+
 from . import __name__ as package
 from . import __path__ as folder
-from .running import run, run_all
+from .running import clone, run, run_all
 from .types import Exercise
 from .verdicts import Verdict, judge, wrapped
 
@@ -61,7 +63,10 @@ def build(key, function):
         print(f"{key}: this is the reference. Run the cell with your own function first.")
         return function
     if check(key, function):
-        return function
+        other = _other_type(_exercise(key), function)
+        if not other:
+            return function
+        print(wrapped(f"Your function returns {other}, and the cells below need that."))
     print("The cells below use the reference meanwhile.")
     return _exercise(key).solution
 
@@ -85,6 +90,19 @@ def solution(key):
 def outcomes(function, cases):
     """What a function of ours, a solution or a misconception, does on some cases: list of `Outcome`."""
     return [run(function, case) for case in cases]
+
+
+def _other_type(exercise, function):
+    """How the type of a right result differs from the reference's, where the cells below would fail; else empty."""
+    case = exercise.draw(0)[0]
+    results = [each(*map(clone, case)) for each in (function, exercise.solution)]
+    got, wanted = (result if isinstance(result, (tuple, list)) else (result,) for result in results)
+    for one, other in zip(got, wanted, strict=True):
+        if isinstance(one, torch.Tensor) and not isinstance(other, torch.Tensor):
+            return "a tensor where the docstring asks for a number: take it out with `.item()`"
+        if isinstance(one, torch.Tensor) and one.dtype != other.dtype:
+            return f"a tensor of {one.dtype} where the reference's is of {other.dtype}"
+    return ""
 
 
 def _exercise(key):

@@ -66,11 +66,13 @@ def norms_of(block, batches, arguments):
 def norms_of_cases(generator):
     small = ToyBlock(torch.eye(2), torch.tensor([[1.0, -1.0], [0.5, 2.0]]), torch.eye(2))
     by_hand = [torch.tensor([[[3.0, 1.0], [0.0, 1.0]]]), torch.tensor([[[4.0, 1.0], [0.0, 0.5]]])]
+    quiet = ToyBlock(1e-19 * torch.eye(2), 1e-19 * torch.eye(2), torch.eye(2))
     batches = [normal(generator, 2, 5, 4), 3 * normal(generator, 1, 7, 4), normal(generator, 3, 2, 4)]
     return [
         (small, by_hand, {}),
         (toy_block(generator, 4, 6), batches, {"scale": 0.5}),
         (toy_block(generator, 4, 3), batches[:1], {"scale": 2.0}),
+        (quiet, [torch.tensor([[[1.5e19, 1.0]]]), torch.tensor([[[1.5e19, 2.0]]])], {}),  # the sum overflows in float32
     ]
 
 
@@ -125,7 +127,7 @@ norms = Exercise(
             "the block ran without its other arguments: call block(states, **arguments).",
         ),
         (
-            lambda *given: [torch.cat(tokens).square().mean(dim=0).sqrt() for tokens in _read(*given)],
+            lambda *given: [torch.cat(tokens).double().square().mean(dim=0).sqrt() for tokens in _read(*given)],
             "you averaged over the tokens (a root mean square). The L2 norm is the root of the sum; within a layer the "
             "ranking is the same, but the value is not the norm.",
         ),
@@ -133,6 +135,10 @@ norms = Exercise(
             lambda *given: norms_of(*given)[1:],
             "only the block's direct children were found. A layer can lie deeper, as in attention: linears(block) "
             "finds them all.",
+        ),
+        (
+            lambda *given: [torch.cat(tokens).square().sum(dim=0).sqrt() for tokens in _read(*given)],
+            "you kept the sums in float32. Squares of millions of tokens come together there: add them up in float64.",
         ),
     ],
     difficulty=2,
@@ -148,7 +154,7 @@ def norms_in_order_of_calls(block, batches, arguments):
     squares = {}
 
     def listen(layer, args):
-        squares[layer] = squares.get(layer, 0) + args[0].flatten(0, -2).square().sum(dim=0)
+        squares[layer] = squares.get(layer, 0) + args[0].flatten(0, -2).double().square().sum(dim=0)
 
     handles = [layer.register_forward_pre_hook(listen) for layer in linears(block).values()]
     for states in batches:
@@ -175,7 +181,7 @@ def visit_cases(generator):
     return [
         (toy_block(generator, 8, 12), hidden[:1], {}, 0.5),
         (toy_block(generator, 8, 12), hidden, {"scale": 0.5}, 0.5),
-        (toy_block(generator, 8, 12), hidden, {"scale": 2.0}, 0.25),
+        (toy_block(generator, 8, 12), hidden, {"scale": 2.0}, 0.3),  # 2.4 of 8 weights: 2; 3.6 of 12: 4
         (toy_block(generator, 8, 12), hidden, {}, 0.0),
     ]
 

@@ -29,7 +29,7 @@ def choice_cases(generator):
         return logits.to(dtype), torch.randint(vocabulary, (tokens,), generator=generator), start
 
     toy = torch.tensor([[0.0, 0.0, 0.0], [2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 1.0, 5.0]])  # [tokens, vocabulary]
-    first = (toy, torch.tensor([2, 0, 1, 2]), 2)
+    first = (toy, torch.tensor([2, 0, 1, 2]), 1)
     hopeless = (120 * torch.eye(3)[[0, 1, 2, 0]], torch.tensor([2, 0, 2, 2]), 2)  # a probability below all of float32
     return [first, hopeless, one(6, 10, 5), one(9, 7, 3), one(8, 8, 4), one(12, 50, 6, torch.bfloat16)]
 
@@ -227,10 +227,10 @@ def standard_error(right):
 
 
 def standard_error_cases(generator):
-    four = torch.tensor([1.0, 1.0, 1.0, 0.0]).double()
+    six = torch.tensor([1.0, 1.0, 1.0, 0.0, 1.0, 1.0]).double()
     two, rare = torch.tensor([0.0, 1.0]).double(), torch.zeros(1000).double()
     rare[0] = 1
-    cases = [four, torch.ones(5).double(), two, rare, flips(generator, 68, 0.7), flips(generator, 300, 0.4)]
+    cases = [six, torch.ones(5).double(), two, rare, flips(generator, 68, 0.7), flips(generator, 300, 0.4)]
     return [(case,) for case in cases]
 
 

@@ -194,7 +194,7 @@ def weighed_cases(generator):
     toy = torch.tensor([0.02, 0.05, 0.03, 0.02]), torch.tensor([100.0, 100.0, 300.0, 100.0])
     random = torch.rand(6, generator=generator), 10 + torch.rand(6, generator=generator) * 90
     alike = torch.full((3,), 0.02), torch.tensor([10.0, 20.0, 30.0])  # no difference: the target for all
-    return [(*toy, 0.5, 0.08), (*toy, 0.7, 0.04), (*random, 0.6, 0.1), (*alike, 0.5, 0.08)]
+    return [(*toy, 0.6, 0.08), (*toy, 0.7, 0.04), (*random, 0.6, 0.1), (*alike, 0.5, 0.08)]
 
 
 def stretched(shares, spread):
@@ -555,7 +555,7 @@ def owl_sparsities(shares, target, spread=0.08):
 
 def owl_cases(generator):
     return [
-        (torch.tensor([0.01, 0.02, 0.05, 0.02]), 0.5, 0.08),
+        (torch.tensor([0.01, 0.02, 0.05, 0.02]), 0.6, 0.08),
         (torch.tensor([0.3, 0.1]), 0.7, 0.04),
         (torch.rand(7, generator=generator), 0.6, 0.1),
         (torch.full((3,), 0.02), 0.5, 0.08),

@@ -130,7 +130,8 @@ def partial_squares_cases(generator):
     by_hand = [torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.tensor([[5.0, 1.0]]), torch.tensor([[0.0, 4.0]])]
     several = [normal(generator, tokens, 4) for tokens in (3, 8, 5, 2, 6)]
     half = [(300 * normal(generator, 4, 3)).half() for _ in range(3)]
-    return [(by_hand, 0, 2), (several, 1, 2), (several, 2, 3), (half, 0, 1), (by_hand, 3, 4)]
+    large = [torch.tensor([[3e19, 1.0], [4e19, 2.0]])]  # its squares overflow in float32
+    return [(by_hand, 0, 2), (several, 1, 2), (several, 2, 3), (half, 0, 1), (by_hand, 3, 4), (large, 0, 1)]
 
 
 partial = Exercise(
@@ -169,6 +170,14 @@ partial = Exercise(
                 torch.zeros(batches[0].shape[1], dtype=torch.float64),
             ),
             "you squared in the batch's own precision: in 16 bits the square of 300 is infinite. Convert to float64 first.",
+        ),
+        (
+            lambda batches, rank, size: sum(
+                (batch.float().square().sum(dim=0).double() for batch in batches[rank::size]),
+                torch.zeros(batches[0].shape[1], dtype=torch.float64),
+            ),
+            "you squared in float32, which has no room for the square of 1e20 and drops digits of others. Convert to "
+            "float64 first.",
         ),
         (
             lambda batches, rank, size: sum(
@@ -444,10 +453,10 @@ def seconds_with_cases(generator):
     by_hand = {"capture": 1.0, "statistics": 8.0, "recompute": 7.0, "select": 2.0}
     repair = {"capture": 0.5, "statistics": 14.0, "recompute": 6.5, "select": 40.0}
     return [
+        (by_hand, 10, 4),
         (by_hand, 8, 4),
         (repair, 128, 4),
         (repair, 128, 1),
-        (by_hand, 10, 4),
         (by_hand, 5, 5),
         (repair, 7, 2),
     ]
