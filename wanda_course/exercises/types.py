@@ -56,6 +56,11 @@ class Exercise:
         return ".b" in self.key
 
     @property
+    def points(self):
+        """What a right answer earns in a graded course: its importance."""
+        return self.importance
+
+    @property
     def effort(self):
         """The line that stands below the exercise's heading in its notebook."""
         return f"*Difficulty {self.difficulty} of 3 · importance {self.importance} of 3 · about {self.minutes} minutes*"
