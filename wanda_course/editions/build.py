@@ -1,23 +1,17 @@
-"""Editions of the notebooks, to work in: as committed ("read"), or with stubs for their core pieces ("build").
-
-    python -m wanda_course.editions build 03      # or several numbers, or none for all; writes to build-notebooks/
+"""The build edition: a notebook with stubs for its core pieces.
 
 In a notebook, a cell tagged `build-NN.bK` defines the function that exercise NN.bK asks for. In the build edition it is
 a stub with a check and hints; a piece that is skipped or wrong is replaced by the reference, so that the cells below run.
 """
 
-import argparse
 import ast
 import copy
 import inspect
 import textwrap
-from pathlib import Path
 
-import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
-from .execute import NOTEBOOKS
-from .exercises import EXERCISES
+from ..exercises import EXERCISES
 
 TAG = "build-"
 
@@ -28,6 +22,15 @@ def piece(cell):
     return EXERCISES[keys[0]] if keys else None
 
 
+def cleared(notebook):
+    """A copy of a notebook without outputs."""
+    edition = copy.deepcopy(notebook)
+    for cell in edition.cells:
+        if cell.cell_type == "code":
+            cell.update(outputs=[], execution_count=None)
+    return edition
+
+
 def build_edition(notebook, solved=False):
     """A notebook without outputs, with a stub, a check and hints for each of its pieces.
 
@@ -35,11 +38,8 @@ def build_edition(notebook, solved=False):
         notebook: as nbformat reads it; it stays as it is.
         solved: whether to paste the solutions in place of the stubs.
     """
-    edition = copy.deepcopy(notebook)
+    edition = cleared(notebook)
     edition.cells = [new for cell in edition.cells for new in _rebuilt(cell, solved)]
-    for cell in edition.cells:
-        if cell.cell_type == "code":
-            cell.update(outputs=[], execution_count=None)
     return edition
 
 
@@ -54,7 +54,7 @@ def _rebuilt(cell, solved):
         "check below it. For a hint, remove a `#` in the cell after that. The cells further down use the reference until "
         "yours is right."
     )
-    cell.source = with_function(cell.source, name, _solution(exercise) if solved else None)
+    cell.source = with_function(cell.source, name, solution_source(exercise) if solved else None)
     check = f'{name} = exercises.build("{exercise.key}", {name})'
     help_ = f'# exercises.hint("{exercise.key}")\n# exercises.solution("{exercise.key}")'
     return [new_markdown_cell(task), cell, new_code_cell(check), new_code_cell(help_)]
@@ -65,61 +65,27 @@ def with_function(source, name, function=None):
 
     Raises: ValueError: the cell defines no such function.
     """
-    found = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == name]
-    if len(found) != 1:
-        raise ValueError(f"the cell defines {len(found)} functions {name!r}; one is expected")
-    (node,), lines = found, source.splitlines()
     if function is None:
-        body = node.body[0]
-        has_docstring = ast.get_docstring(node) is not None
-        kept = lines[node.lineno - 1 : body.end_lineno if has_docstring else body.lineno - 1]
-        function = "\n".join([*kept, "    raise NotImplementedError"])
+        function = f"{signature(source, name)}\n    raise NotImplementedError"
+    node, lines = _definition(source, name), source.splitlines()
     return "\n".join([*lines[: node.lineno - 1], *function.splitlines(), *lines[node.end_lineno :]])
 
 
-def _solution(exercise):
+def signature(source, name):
+    """The first lines of function `name` in a cell's source: its signature and its docstring, if it has one."""
+    node = _definition(source, name)
+    body = node.body[0]
+    end = body.end_lineno if ast.get_docstring(node) is not None else body.lineno - 1
+    return "\n".join(source.splitlines()[node.lineno - 1 : end])
+
+
+def solution_source(exercise):
+    """The source of an exercise's reference."""
     return textwrap.dedent(inspect.getsource(exercise.solution)).rstrip()
 
 
-def write(edition, folder, numbers=()):
-    """Write an edition of some notebooks to a folder; a notebook that is there already stays, with the reader's answers.
-
-    Args:
-        edition: "read" or "build". numbers: such as "03"; none: all.
-
-    Returns: list of (path, whether it was written).
-
-    Raises: ValueError: there is no such notebook.
-    """
-    found = {path.stem.partition("_")[0]: path for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))}
-    if unknown := [number for number in numbers if number not in found]:
-        raise ValueError(f"no notebook {', '.join(unknown)}; there are {', '.join(found)}")
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for number in numbers or found:
-        target = folder / found[number].name
-        written.append((target, not target.exists()))
-        if not target.exists():
-            notebook = nbformat.read(found[number], as_version=4)
-            notebook = build_edition(notebook) if edition == "build" else notebook
-            nbformat.write(notebook, target)
-    return written
-
-
-def main(arguments=None):
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("edition", choices=("read", "build"))
-    parser.add_argument("notebooks", nargs="*", metavar="NN", help="numbers of notebooks; none: all")
-    parser.add_argument("--out", type=Path, help="folder (default: EDITION-notebooks, where links work)")
-    options = parser.parse_args(arguments)
-    try:
-        written = write(options.edition, options.out or Path(f"{options.edition}-notebooks"), options.notebooks)
-    except ValueError as error:
-        parser.error(str(error))
-    for path, is_new in written:
-        print(path if is_new else f"{path} is there already: left as it is")
-
-
-if __name__ == "__main__":
-    main()
+def _definition(source, name):
+    found = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == name]
+    if len(found) != 1:
+        raise ValueError(f"the cell defines {len(found)} functions {name!r}; one is expected")
+    return found[0]
