@@ -16,7 +16,7 @@ EDITION = read
 ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)  # as in many containers
 
 .DEFAULT_GOAL := help
-.PHONY: help conda run test test-all test-oldest test-newest lab editions notebooks bench results publish colab-rehearsal clean
+.PHONY: help conda run test test-all test-oldest test-newest lab editions notebooks bench gpu results publish colab-rehearsal clean
 
 help:  ## list the targets
 	@grep -E '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 25
@@ -69,6 +69,11 @@ notebooks: $(READY)  ## execute every notebook in place, in order
 
 bench: $(READY)  ## the time of each method, in dense forward passes
 	$(BIN)python -m benchmarks.speed
+
+gpu: $(READY)  ## at most 8 minutes on one GPU, in order of importance: tests, 7B-shaped pruning, 2:4 products; results/gpu.json
+	$(BIN)pytest -p no:nbval -n 0 -m gpu
+	$(BIN)python -m benchmarks.gpu --minutes 5 --out results/gpu.json
+	$(BIN)python -m benchmarks.speed24 --blocks 4 --out results/speed24.json
 
 results: $(READY)  ## measure what is missing in results/ (hours from scratch; resumes), update the README's tables
 	test -f results/main_job.json || $(BIN)python -m benchmarks.processors --rows

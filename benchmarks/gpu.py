@@ -1,9 +1,10 @@
 """Prune a model of LLaMA-7B's shape, with random weights, on a GPU: time, memory, and whether CPU and GPU agree.
 
-    python -m benchmarks.gpu --device cuda --out results/gpu.json
+    python -m benchmarks.gpu --device cuda --minutes 6 --out results/gpu.json
 
-Time and memory depend on the shapes alone, so nothing is downloaded. The calibration is 128 windows of 2,048 random
-tokens. Targets on one H200: Wanda under 25 s, SparseGPT under 90 s, magnitude under 3 s.
+The steps go in order of importance, and each is written when it is measured: masks on the GPU and on the CPU, SparseGPT in
+float32 and float64, each method in memory, `prune_checkpoint` in little GPU memory. Time and memory depend on the shapes
+alone, so nothing is downloaded. The calibration is 128 windows of 2,048 random tokens.
 """
 
 import argparse
@@ -11,24 +12,32 @@ import gc
 import json
 import shutil
 import tempfile
+import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 import wanda
 from wanda import find_blocks
+from wanda.devices.timing import Watch
 from wanda.sources.download import replacing
+from wanda.sparsegpt import PRECISION, inverse_factor, repair
 from wanda.tools.provenance import provenance
 
-RUNS = {
-    "magnitude": {"method": "magnitude"},
+RUNS = {  # the most telling first
     "wanda": {"method": "wanda"},
-    "wanda 2:4": {"method": "wanda", "pattern": "2:4"},
     "sparsegpt": {"method": "sparsegpt"},
+    "admm": {"method": "admm"},
+    "magnitude": {"method": "magnitude"},
+    "wanda 2:4": {"method": "wanda", "pattern": "2:4"},
     "sparsegpt 2:4": {"method": "sparsegpt", "pattern": "2:4"},
+    "admm 2:4": {"method": "admm", "pattern": "2:4"},
 }
+STREAMED = ("wanda", "sparsegpt", "admm")
 GIB = 2**30
 SMALL = {"blocks": 4, "hidden": 512, "intermediate": 1376, "heads": 8}  # for the comparison of CPU and GPU
 
@@ -53,45 +62,72 @@ def random_windows(samples, length, vocabulary=32_000, seed=0):
     return torch.randint(vocabulary, (samples, length), generator=torch.Generator().manual_seed(seed))
 
 
-def time_methods(shape, calibration, device, dtype):
-    """Time each method on a new model. Returns a list of rows: seconds, seconds per phase, and peak memory."""
-    rows = []
-    for name, settings in {"warm-up": {"method": "sparsegpt"}, **RUNS}.items():
-        first = name == "warm-up"  # libraries load and handles are created once per process
-        model = random_model(device, dtype, **(shape | {"blocks": 1} if first else shape))
-        data = None if settings["method"] == "magnitude" else calibration[:2] if first else calibration
-        with peak_memory(device) as peak:
-            report = wanda.prune(model, data, batch_size="auto", progress=False, **settings)
-        if not first:
-            rows.append({"run": name, "seconds": report.seconds, "sparsity": report.sparsity, **peak, **report.phases})
-            print(f"{name:>15}  {report.seconds:7.1f} s  {_gib(peak)}", flush=True)
-        del model
+def time_method(name, shape, calibration, device, dtype):
+    """Time a method of `RUNS` on a new model. Returns a row: seconds, sparsity, seconds per phase, peak memory."""
+    model = random_model(device, dtype, **shape)
+    data = None if name == "magnitude" else calibration
+    with peak_memory(device) as peak:
+        report = wanda.prune(model, data, batch_size="auto", progress=False, **RUNS[name])
+    row = {"run": name, "seconds": report.seconds, "sparsity": report.sparsity, **peak, **report.phases}
+    print(f"{name:>20}  {report.seconds:7.1f} s  {_gib(peak)}", flush=True)
+    del model
+    _free(device)
+    return row
+
+
+def time_streamed(method, folder, shape, calibration, device, dtype, gib):
+    """Time `prune_checkpoint` from folder to folder with at most `gib` GiB of GPU memory. Returns a row."""
+    dense, pruned = Path(folder) / "dense", Path(folder) / method
+    if not dense.exists():
+        random_model(device, dtype, **shape).save_pretrained(dense)
         _free(device)
+    options = {"method": method, "batch_size": "auto", "device": device, "progress": False}
+    with limited(device, gib), peak_memory(device) as peak:
+        report = wanda.prune_checkpoint(dense, pruned, calibration, **options)
+    shutil.rmtree(pruned)  # no disk space needed for all of them
+    print(f"{method + ', streamed':>20}  {report.seconds:7.1f} s  {_gib(peak)}", flush=True)
+    return {"run": f"{method}, streamed", "limit_gib": gib, "seconds": report.seconds, **peak, **report.phases}
+
+
+def precisions(device, width, tokens, seed=0):
+    """SparseGPT on one square layer with its factor and its repair in float32 or float64, on a device.
+
+    Returns: list of rows: the two dtypes, seconds of each part, and the share of the mask that equals float64's.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(width, width, generator=generator).to(device)
+    inputs = torch.randn(tokens, width, generator=generator).to(device)
+    inputs += 3 * inputs[:, :1]  # a shared component, so that the Hessian is ill-conditioned
+    hessian, rows, masks = inputs.T @ inputs, [], []
+    ways = [(torch.float64, torch.float64), (torch.float64, torch.float32), (torch.float32, torch.float32)]
+    for number, (factor_dtype, repair_dtype) in enumerate([ways[0], *ways]):
+        watch = Watch(hessian.device)
+        with computing_in(factor_dtype):
+            factor, dead = inverse_factor(hessian)
+        watch.lap()
+        mask = repair(weight, factor.to(repair_dtype), dead)[1]
+        watch.lap()
+        if number:  # the first one loads libraries
+            seconds = dict(zip(("factor_seconds", "repair_seconds"), watch.laps(), strict=True))
+            rows.append({"factor": _name(factor_dtype), "repair": _name(repair_dtype), **seconds})
+            masks.append(mask)
+    for row, mask in zip(rows, masks, strict=True):
+        row["mask_as_float64"] = float((mask == masks[0]).double().mean())
+        print(
+            "factor {factor}, repair {repair}: {factor_seconds:.3f} + {repair_seconds:.3f} s".format(**row), flush=True
+        )
     return rows
 
 
-def stream(shape, calibration, device, dtype, gib):
-    """Time `prune_checkpoint` from folder to folder with at most `gib` GiB of GPU memory. Returns a row per method."""
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        random_model(device, dtype, **shape).save_pretrained(Path(folder) / "dense")
-        _free(device)
-        for method in ("wanda", "sparsegpt"):
-            with limited(device, gib), peak_memory(device) as peak:
-                report = wanda.prune_checkpoint(
-                    Path(folder) / "dense",
-                    Path(folder) / method,
-                    calibration,
-                    method=method,
-                    batch_size="auto",
-                    device=device,
-                    progress=False,
-                )
-            rows.append({"run": f"{method}, streamed", "limit_gib": gib, "seconds": report.seconds, **peak})
-            rows[-1] |= report.phases
-            shutil.rmtree(Path(folder) / method)  # no disk space needed for three models
-            print(f"{method + ', streamed':>20}  {report.seconds:7.1f} s  {_gib(peak)}", flush=True)
-    return rows
+@contextmanager
+def computing_in(dtype):
+    """Within a `with`, SparseGPT's factor has this dtype on every device."""
+    with patch.dict(PRECISION, dict.fromkeys(PRECISION, dtype)):
+        yield
+
+
+def _name(dtype):
+    return str(dtype).removeprefix("torch.")
 
 
 def agreement(device, samples=8, length=256, shape=SMALL):
@@ -101,7 +137,7 @@ def agreement(device, samples=8, length=256, shape=SMALL):
     block visits the device; "streamed": `prune_checkpoint` on the device.
     """
     windows, found = random_windows(samples, length), {}
-    for method in ("magnitude", "wanda", "sparsegpt"):
+    for method in ("magnitude", "wanda", "sparsegpt", "admm"):
         options = {"method": method, "progress": False}
         there, cpu, visiting = (random_model("cpu", torch.float32, **shape) for _ in range(3))
         with tempfile.TemporaryDirectory() as folder:
@@ -201,38 +237,53 @@ def main(arguments=None):
     parser.add_argument("--samples", type=int, default=128)
     parser.add_argument("--length", type=int, default=2048)
     parser.add_argument("--stream-gib", type=float, default=16, help="GiB of the GPU for prune_checkpoint; 0 skips it")
+    parser.add_argument("--minutes", type=float, help="start no step after this many minutes")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     if torch.device(options.device).type == "cuda" and not torch.cuda.is_available():
         parser.error(f"--device {options.device}: this PyTorch finds no GPU")
 
-    dtype = getattr(torch, options.dtype)
+    began, device, dtype = time.monotonic(), options.device, getattr(torch, options.dtype)
     shape = {name: getattr(options, name) for name in ("blocks", "hidden", "intermediate", "heads")}
     calibration = random_windows(options.samples, options.length)
-    shape_in_context = shape | {"context": options.length}
     record = {
         "model": {"weights": "random", "dtype": options.dtype, **shape},
         "calibration": f"random tokens, {options.samples} windows of {options.length}",
-        "device": options.device,
+        "device": device,
         **provenance(calibration=calibration),
-        "rows": time_methods(shape_in_context, calibration, options.device, dtype),
         "tf32_errors": tf32_errors(),
+        "rows": [],
+        "left": [],
     }
-    _write(record, options.out)  # save minutes of work: the next steps may run out of memory or disk
     small = {name: min(SMALL[name], shape[name]) for name in SMALL}
-    record["agreement"] = agreement(options.device, shape=small)
-    for method, same in record["agreement"].items():
+    here = (shape | {"context": options.length}, calibration, device, dtype)
+    with tempfile.TemporaryDirectory() as folder:
+        steps = {"agreement": partial(agreement, device, shape=small)}
+        steps |= {"precisions": partial(precisions, device, shape["hidden"], 2 * shape["hidden"])}
+        steps |= {name: partial(time_method, name, *here) for name in RUNS}
+        for method in STREAMED if options.stream_gib else ():
+            steps[f"{method}, streamed"] = partial(time_streamed, method, folder, *here, options.stream_gib)
+        for name, step in steps.items():
+            if options.minutes is not None and time.monotonic() - began > 60 * options.minutes:
+                record["left"].append(name)
+                continue
+            found = step()
+            if name in ("agreement", "precisions"):
+                record[name] = found
+            else:
+                record["rows"].append(found)
+            _write(record, options.out)  # now: a later step may run out of memory or disk
+    for method, same in record.get("agreement", {}).items():
         print(f"{method}: mask entries equal to the device's", {name: f"{part:.4%}" for name, part in same.items()})
-    _write(record, options.out)
-    if options.stream_gib:
-        record["rows"] += stream(shape_in_context, calibration, options.device, dtype, options.stream_gib)
+    if record["left"]:
+        print(f"no time left for: {'; '.join(record['left'])}")
         _write(record, options.out)
 
 
 def _write(record, out):
     if out:
-        with replacing(out) as partial:
-            partial.write_text(json.dumps(record, indent=1) + "\n")
+        with replacing(out) as partial_file:
+            partial_file.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

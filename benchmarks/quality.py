@@ -13,7 +13,6 @@ WikiText-2 comes from the hub, or from wikitext-2-raw/wiki.test.raw in $WANDA_DA
 
 import argparse
 import json
-import math
 import time
 from itertools import product
 from pathlib import Path
@@ -24,7 +23,7 @@ from tqdm import tqdm
 import wanda
 from wanda.sources.download import replacing
 from wanda.tools.compare import restoring
-from wanda.tools.perplexity import window_losses
+from wanda.tools.perplexity import over_windows, window_losses
 from wanda.tools.provenance import provenance
 from wanda_course import fingerprint, protocol, swaps
 from wanda_course.results import USUAL_GROUPS
@@ -112,9 +111,8 @@ class Bench:
                 calibration = data.get("calibration")
                 zeros = wanda.prune(self.model, calibration, sparsity=sparsity, progress=progress, **options).sparsity
             losses = window_losses(self.model, data["evaluation"], cell["length"], progress=progress)
-        mean = math.fsum(loss for loss, _ in losses) / sum(count for _, count in losses)
         rounded = [round(loss / count, DECIMALS) for loss, count in losses]
-        return {"zeros": zeros, "perplexity": math.exp(mean), "losses": rounded}
+        return {"zeros": zeros, "perplexity": over_windows(losses), "losses": rounded}
 
 
 def read(path):

@@ -22,7 +22,7 @@ from wanda.sources.download import replacing
 from wanda.tools.compare import restoring
 from wanda.tools.provenance import provenance
 from wanda_course import fingerprint, protocol
-from wanda_course.main_job import forward_seconds
+from wanda_course.forward_passes import forward_seconds
 
 RUNS = {
     "magnitude": {"method": "magnitude"},

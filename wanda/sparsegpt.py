@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 
+from .devices.sweep import sweep
 from .masks import check_sparsity, check_width, parse_pattern, smallest
 
 BLOCK = 128  # columns whose errors are accumulated before the rest of the matrix is updated (the paper's B)
@@ -110,6 +111,7 @@ def repair(weight, factor, dead, sparsity=0.5, pattern=None, mask=None, *, price
     keep, size = parse_pattern(pattern) if choose and pattern is not None else (None, 1)
     panel = PANEL.get(weight.device.type, PANEL["other"])
     block, panel = (max(size, columns - columns % size) for columns in (block, panel))  # no N:M group straddles two
+    step = panel if keep is None else size  # columns whose mask is known at once
     # [in, out]: a column of W is contiguous here
     rest = weight.detach().T.to(factor.dtype, copy=True, memory_format=torch.contiguous_format)
     pruned = torch.zeros_like(rest, dtype=torch.bool) if choose else mask.T.contiguous()  # [in, out]
@@ -125,19 +127,15 @@ def repair(weight, factor, dead, sparsity=0.5, pattern=None, mask=None, *, price
             last = min(first + panel, stop)
             few = slice(first, last)
             error = errors[first - start : last - start].zero_()  # [p, out]; zero for columns not yet processed
-            error_by_row = error.T  # [out, p]
             coefficients = factor[few, few].triu(diagonal=1).T.contiguous()  # [p, p]: row j holds those of column j
             shares = pruned[few] / pivots[few, None]  # [p, out]: error per unit of weight; 0 where it is kept
-            # Two operations per column and little indexing: launching operations dominates the time here.
-            columns = zip(rest[few].unbind(), coefficients.unbind(), shares.unbind(), error.unbind(), strict=True)
-            for i, (column, coefficient, share, own_error) in enumerate(columns, start=first):
-                if keep is not None and i % size == 0:
-                    these, rows = slice(i, i + size), slice(i - first, i - first + size)
-                    now = torch.addmm(rest[these], coefficients[rows], error, alpha=-1)  # [M, out], as repaired so far
-                    pruned[these] = smallest(price(now.T, these), size - keep).T
+            for i in range(first, last, step):
+                these, rows = slice(i, min(i + step, last)), slice(i - first, min(i + step, last) - first)
+                if keep is not None:  # choose from the weights as repaired so far
+                    rest[these].addmm_(coefficients[rows], error, alpha=-1)  # [M, out]
+                    pruned[these] = smallest(price(rest[these].T, these), size - keep).T
                     torch.div(pruned[these], pivots[these, None], out=shares[rows])
-                column.addmv_(error_by_row, coefficient, alpha=-1)
-                torch.mul(column, share, out=own_error)
+                sweep(rest[these], coefficients[rows, rows], shares[rows], error[rows])
             rest[last:stop].addmm_(factor[few, last:stop].T, error, alpha=-1)
         rest[stop:].addmm_(factor[here, stop:].T, errors[: stop - start], alpha=-1)  # the lazy update of later columns
     return rest.masked_fill_(pruned, 0).T.float().contiguous(), pruned.T.contiguous()

@@ -22,9 +22,9 @@ from wanda.tools.provenance import provenance
 
 from . import fingerprint, main_job_page, protocol, results
 from .claims import short
+from .forward_passes import window_seconds
 
 PROMPT = "The most important thing to know about the ocean is"
-UNIT_WINDOWS = 8  # calibration windows that `forward_seconds` times; all of them would cost a whole pass
 UNIT_EVERY = 2  # rows after which the unit is timed anew: the machine may be faster or slower now than at the start
 NEW_TOKENS = 16  # that each model generates
 COLUMNS = ("sparsity", "perplexity", "forwards", "text")
@@ -93,23 +93,6 @@ def run(folder, model_name="smollm2", samples=None, windows=None, new_tokens=NEW
     record["finished"] = True
     _write(folder, record)
     return record
-
-
-def forward_seconds(model, calibration):
-    """Seconds of a forward pass over the calibration windows one at a time: from the median of a few, after a warm-up."""
-    taken = window_seconds(model, calibration[: UNIT_WINDOWS + 1])
-    return statistics.median(taken[1:] or taken) * len(calibration)
-
-
-@torch.no_grad()
-def window_seconds(model, windows):
-    """Seconds of the forward pass, logits included, of each of some windows [number, length]: a list."""
-    taken = []
-    for window in windows:
-        began = time.perf_counter()
-        model(window[None], use_cache=False)  # [1, length]
-        taken.append(time.perf_counter() - began)
-    return taken
 
 
 def _unit(record):

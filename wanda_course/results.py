@@ -21,9 +21,14 @@ MEASURED = {
 USUAL_GROUPS = {"magnitude": "layer", "wanda": "output", "admm": "output", "swaps": "output"}
 
 
+def folder():
+    """The folder results/, in the checkout or else in the installed package."""
+    return (CHECKOUT or PACKAGE) / "results"
+
+
 def file(name):
-    """The path of results/NAME.json, in the checkout or else in the installed package; the file may not exist."""
-    return (CHECKOUT or PACKAGE) / "results" / f"{name}.json"
+    """The path of results/NAME.json; the file may not exist."""
+    return folder() / f"{name}.json"
 
 
 def is_strict():

@@ -11,36 +11,53 @@ from benchmarks import gpu, memory
 pytestmark = pytest.mark.long
 
 
+SIZES = [
+    "--blocks",
+    "2",
+    "--hidden",
+    "32",
+    "--intermediate",
+    "64",
+    "--heads",
+    "4",
+    "--samples",
+    "3",
+    "--length",
+    "16",
+    "--dtype",
+    "float32",
+    "--device",
+    "cpu",
+]
+
+
 def test_the_gpu_benchmark_dry_runs_on_a_cpu(tmp_path, capsys):
-    sizes = [
-        "--blocks",
-        "2",
-        "--hidden",
-        "32",
-        "--intermediate",
-        "64",
-        "--heads",
-        "4",
-        "--samples",
-        "3",
-        "--length",
-        "16",
-        "--dtype",
-        "float32",
-    ]
-    gpu.main([*sizes, "--device", "cpu", "--out", str(tmp_path / "gpu.json")])
+    gpu.main([*SIZES, "--out", str(tmp_path / "gpu.json")])
     record = json.loads((tmp_path / "gpu.json").read_text())
     rows = {row["run"]: row for row in record["rows"]}
-    assert set(rows) == {*gpu.RUNS, "wanda, streamed", "sparsegpt, streamed"}
+    assert list(rows) == [*gpu.RUNS, "wanda, streamed", "sparsegpt, streamed", "admm, streamed"]
     assert all(row["seconds"] > 0 for row in rows.values())
     for run in gpu.RUNS:
         assert rows[run]["sparsity"] == 0.5
         assert {"capture", "statistics", "select", "recompute"} <= rows[run].keys()
     same = {"cpu": 1.0, "visiting": 1.0, "streamed": 1.0}
-    assert record["agreement"] == {"magnitude": same, "wanda": same, "sparsegpt": same}
+    assert record["agreement"] == dict.fromkeys(("magnitude", "wanda", "sparsegpt", "admm"), same)
     assert {"capture", "read", "statistics", "select", "write", "recompute"} <= rows["wanda, streamed"].keys()
     assert record["data_sha256"]["calibration"]
+    assert record["left"] == []
     assert "sparsegpt 2:4" in capsys.readouterr().out
+    dtypes = [(row["factor"], row["repair"]) for row in record["precisions"]]
+    assert dtypes == [("float64", "float64"), ("float64", "float32"), ("float32", "float32")]
+    assert record["precisions"][0]["mask_as_float64"] == 1
+    assert all(row["mask_as_float64"] > 0.9 for row in record["precisions"])
+
+
+def test_the_gpu_benchmark_starts_no_step_when_its_minutes_are_over(tmp_path, capsys):
+    gpu.main([*SIZES, "--minutes", "0", "--out", str(tmp_path / "gpu.json")])
+    record = json.loads((tmp_path / "gpu.json").read_text())
+    assert record["rows"] == []
+    assert record["left"][:3] == ["agreement", "precisions", "wanda"]
+    assert "no time left for: agreement" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not memory.CLEAR.is_file(), reason="only Linux reports a process's peak memory")
@@ -85,10 +102,9 @@ def test_the_gpu_benchmark_keeps_its_measurements_when_it_fails_later(monkeypatc
     def no_room(*given):
         raise OSError("no space left")
 
-    monkeypatch.setattr(gpu, "stream", no_room)
-    sizes = "--blocks 1 --hidden 32 --intermediate 64 --heads 4 --samples 2 --length 16 --dtype float32"
+    monkeypatch.setattr(gpu, "time_streamed", no_room)
     with pytest.raises(OSError, match="no space left"):
-        gpu.main([*sizes.split(), "--device", "cpu", "--out", str(tmp_path / "gpu.json")])
+        gpu.main([*SIZES, "--blocks", "1", "--out", str(tmp_path / "gpu.json")])
     record = json.loads((tmp_path / "gpu.json").read_text())
     assert [row["run"] for row in record["rows"]] == list(gpu.RUNS)
     assert record["agreement"]

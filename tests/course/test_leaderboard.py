@@ -1,7 +1,10 @@
 """The judge measures correctly, enforces the rules, and refuses a metric that can reach the evaluation text."""
 
 import json
+import math
+import random
 import re
+from dataclasses import replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -148,29 +151,99 @@ def test_the_model_is_restored_after_a_metric_fails(bench):
     assert unchanged(bench.model, before)
 
 
-@pytest.mark.parametrize("options", [{"pattern": "2:4"}, {"update": "obs"}, {"propagate": "pruned"}])
-def test_prepare_may_choose_method_group_and_sparsity_only(bench, options):
+@pytest.mark.parametrize("options", [{"pattern": "2:4"}, {"skip": "layers.0"}, {"calibration": ids(0, 2, 16)}])
+def test_prepare_may_not_choose_what_the_rules_fix(bench, options):
     with pytest.raises(ValueError, match=rf"'x' chooses \['{next(iter(options))}'\]; it may choose"):
         leaderboard.judge("x", bench, prepare=lambda model, calibration: {"method": score} | options)
 
 
-def test_either_method_or_prepare(bench):
-    for metric in ({}, {"method": score, "prepare": retraining}):
-        with pytest.raises(TypeError, match="either method or prepare"):
+def test_one_of_method_prepare_and_prune(bench):
+    for number, metric in enumerate([{}, {"method": score, "prepare": retraining}, {"prepare": score, "prune": score}]):
+        with pytest.raises(TypeError, match=f"give one of method, prepare and prune, not {2 if number else 0}"):
             leaderboard.judge("x", bench, **metric)
 
 
 def test_set_up_loads_what_the_rules_name_and_the_texts_do_not_overlap(monkeypatch):
     stream = torch.arange(250) % VOCABULARY
-    monkeypatch.setattr(leaderboard, "load", lambda name: (tiny(), f"tokenizer of {name}"))
+    monkeypatch.setattr(leaderboard, "load", lambda name, device: (tiny(), f"tokenizer of {name}"))
     monkeypatch.setattr(leaderboard, "eval_tokens", lambda tokenizer, source: stream)
     monkeypatch.setattr(leaderboard, "calibration_set", lambda *of, seed, **sizes: (*of, sizes, seed))
     found = leaderboard.set_up(RULES)
     assert found.calibrations[1] == ("tokenizer of tiny", "news", {"samples": 2, "length": 16}, 1)
     assert torch.equal(torch.cat([found.texts["open"], found.texts["held_out"]]), stream[:240])
     assert found.dense["open"] == wanda.perplexity(found.model, stream[:120], 40)
+    tried = leaderboard.set_up(RULES, texts=["open"])  # the held-out text is not even kept
+    assert (list(tried.texts), list(tried.dense)) == (["open"], ["open"])
     with pytest.raises(ValueError, match="'wikipedia' has 250 tokens; two texts of 160 tokens are needed"):
         leaderboard.set_up(leaderboard.Rules(windows=4, window=40, sets=0))
+
+
+def pruning(model, calibration, extra=0.0, **options):
+    """An entry of its own: it prunes with an update, and changes what it should not."""
+    wanda.prune(model, calibration, method="sparsegpt", progress=False, **options)
+    model.get_input_embeddings().weight.data += extra
+
+
+def under(bench, **rules):
+    return replace(bench, rules=replace(RULES, **rules))
+
+
+def test_with_an_update_the_prunable_weights_count_and_nothing_else(bench):
+    before = weights(bench.model)
+    plain = leaderboard.judge("a", under(bench, update=True), prune=pruning)
+    assert unchanged(bench.model, before)
+    with restoring(bench.model):
+        pruning(bench.model, CALIBRATIONS[0])
+        expected = [wanda.perplexity(bench.model, text, RULES.window) for text in TEXTS.values()]
+    assert [values[0] for values in plain["perplexity"].values()] == expected
+    changing = leaderboard.judge("b", under(bench, update=True), prune=partial(pruning, extra=1.0))
+    assert unchanged(bench.model, before)
+    assert changing["perplexity"] == plain["perplexity"]  # the other weights are the dense model's
+    by_options = leaderboard.judge(
+        "c", under(bench, update=True, propagate="pruned"), prepare=lambda model, calibration: {"method": "sparsegpt"}
+    )
+    assert by_options["perplexity"] == plain["perplexity"]
+    by_mask = leaderboard.judge("d", bench, prune=pruning)
+    assert by_mask["sparsity"] == plain["sparsity"]
+    assert by_mask["perplexity"] != plain["perplexity"]
+
+
+def test_a_pattern_holds_in_every_layer(bench):
+    rules = {"pattern": "2:4", "update": True}
+    entry = leaderboard.judge("a", under(bench, **rules), prune=partial(pruning, pattern="2:4"))
+    assert entry["sparsity"] == [0.5, 0.5]
+    with pytest.raises(ValueError, match=r"'b' breaks the pattern 2:4 in \d+ of 21 layers"):
+        leaderboard.judge("b", under(bench, **rules), prune=pruning)
+
+
+def test_a_ruined_model_is_not_an_entry(bench):
+    def ruin(model, calibration):
+        pruning(model, calibration)
+        layers(model)[0].module.weight.data[0, :] = torch.nan
+
+    with pytest.raises(ValueError, match="'ruined' leaves a model whose perplexity is nan"):
+        leaderboard.judge("ruined", under(bench, update=True, sparsity=0.5), prune=ruin)
+
+
+def test_losses_time_and_numerics_are_recorded(bench):
+    entry = leaderboard.judge("a", bench, "magnitude")
+    assert [len(values) for values in entry["losses"]["open"]] == [RULES.windows] * RULES.sets
+    mean = sum(entry["losses"]["open"][0]) / RULES.windows
+    assert entry["perplexity"]["open"][0] == pytest.approx(2.718281828**mean, rel=1e-4)
+    assert len(entry["forwards"]) == RULES.sets
+    assert all(passes > 0 for passes in entry["forwards"])
+    assert set(entry["fingerprint"]) == {"magnitude", "wanda"}  # wanda's: of the walk
+    own = leaderboard.judge("b", under(bench, update=True), prune=pruning)
+    assert set(own["fingerprint"]) == {"admm", "magnitude", "sparsegpt", "wanda"}  # it may have run any of them
+    assert "accuracy" not in entry
+
+
+def test_tracks_for_models_of_the_hub_measure_zero_shot_tasks(bench, monkeypatch):
+    asked = []
+    monkeypatch.setattr(leaderboard, "zero_shot", lambda *of: asked.append(of) or {"arc_easy": 0.5})
+    entry = leaderboard.judge("a", under(bench, zero_shot=True), "magnitude")
+    assert entry["accuracy"] == [{"arc_easy": 0.5}] * RULES.sets
+    assert asked[0] == (bench.model, bench.tokenizer, leaderboard.PAPER_TASKS)
 
 
 # Keeping and comparing --------------------------------------------------------------------------------------------------
@@ -182,7 +255,9 @@ def test_an_entry_survives_a_round_trip_and_names_no_folder(bench, tmp_path):
     assert file.name == "my-metric-no-2.json"
     assert standings.read(tmp_path / "entries", entry) == [entry]
     assert standings.read(tmp_path / "entries", entry | {"rules": entry["rules"] | {"windows": 4}}) == []
-    assert standings.read(tmp_path / "entries", entry | {"provenance": {"data_sha256": {}}}) == []
+    other = {"provenance": {"data_sha256": entry["provenance"]["data_sha256"] | {"open": "another text"}}}
+    assert standings.read(tmp_path / "entries", entry | other) == []
+    assert standings.read(tmp_path / "entries") == [entry]
     assert str(tmp_path) not in file.read_text()
     assert not re.search(r"/(root|home|tmp|Users)/", file.read_text())
     assert set(entry["provenance"]["data_sha256"]) == {"calibration_0", "calibration_1", "open", "held_out"}
@@ -196,9 +271,10 @@ def test_an_entry_replaces_an_earlier_one(tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
-def entry(name, opened, held_out, rules="the rules", data="the texts"):
-    perplexity = {"open": opened, "held_out": held_out}
-    return {"name": name, "rules": rules, "perplexity": perplexity, "provenance": {"data_sha256": data}}
+def entry(name, opened, held_out=None, rules="the rules", data="the text"):
+    perplexity = {"open": opened} | ({"held_out": held_out} if held_out else {})
+    hashes = {"data_sha256": dict.fromkeys(perplexity, data)}
+    return {"name": name, "rules": rules, "perplexity": perplexity, "provenance": hashes}
 
 
 def test_entries_are_compared_pair_by_pair():
@@ -210,6 +286,24 @@ def test_entries_are_compared_pair_by_pair():
     for other in ({"rules": "others"}, {"data": "others"}):
         with pytest.raises(ValueError, match="'a' and 'b' were judged under different rules or on other texts"):
             standings.against(entry("a", [1.0], [1.0], **other), entry("b", [1.0], [1.0]))
+
+
+def test_a_try_is_compared_on_the_open_text_alone():
+    found = standings.against(entry("a", [20.0, 80.0]), entry("b", [40.0, 40.0], [40.0, 30.0]))
+    assert found == {"open": pytest.approx(1.0), "wins": 1, "pairs": 2}
+
+
+def test_the_interval_is_that_of_a_slow_bootstrap():
+    ours, theirs = (torch.randn(3, 10, generator=torch.Generator().manual_seed(seed)) / 10 for seed in (0, 1))
+    low, high = standings.interval(*({"losses": {"open": losses.tolist()}} for losses in (ours, theirs)), "open")
+    draw, means = random.Random(0), []
+    for _ in range(4000):
+        sets, windows = draw.choices(range(3), k=3), draw.choices(range(10), k=10)
+        means.append(sum(float(ours[s, w] - theirs[s, w]) for s in sets for w in windows) / 30)
+    means.sort()
+    assert (low, high) == pytest.approx((math.exp(means[100]), math.exp(means[3900])), abs=0.01)
+    same = {"losses": {"open": ours.tolist()}}
+    assert standings.interval(same, same, "open") == (1, 1)
 
 
 def test_the_exercise_on_pairs_is_what_the_leaderboard_does():

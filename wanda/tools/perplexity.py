@@ -31,9 +31,7 @@ def perplexity(model, tokens, length=1024, stride=None, *, progress=False):
 
     Raises: ValueError, TypeError: no causal language model, or invalid tokens, length or stride.
     """
-    losses = window_losses(model, tokens, length, stride, progress=progress)
-    mean = math.fsum(loss for loss, _ in losses) / sum(count for _, count in losses)
-    return math.exp(mean) if mean < 700 else math.inf
+    return over_windows(window_losses(model, tokens, length, stride, progress=progress))
 
 
 def window_losses(model, tokens, length=1024, stride=None, *, progress=False):
@@ -63,6 +61,12 @@ def window_losses(model, tokens, length=1024, stride=None, *, progress=False):
         results = each(loss, windows, threads)
         losses = list(tqdm(results, "perplexity", len(windows), unit="window", disable=not progress))
     return [(loss, len(window) - first) for loss, (window, first) in zip(losses, windows, strict=True)]
+
+
+def over_windows(losses):
+    """The perplexity over all windows, given their losses as `window_losses` returns them."""
+    mean = math.fsum(loss for loss, _ in losses) / sum(count for _, count in losses)
+    return math.inf if mean >= 700 else math.exp(mean)  # NaN stays NaN
 
 
 def _loss(logits, targets):

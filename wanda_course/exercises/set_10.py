@@ -624,7 +624,7 @@ def benjamini_hochberg(p_values, level):
 
 def items_needed(changed, difference, errors):
     variance = changed - difference**2  # of a change, which is -1, 0 or 1
-    return math.ceil(variance * (errors / difference) ** 2)
+    return math.ceil(round(variance * (errors / difference) ** 2, 9))  # a whole number in floats stays whole
 
 
 def items_cases(generator):

@@ -1,0 +1,118 @@
+"""Judge an entry of the leaderboard: `wanda-judge entry.py --track smollm2-50-mask`.
+
+An entry is a Python file with a name and one of three functions; everything else in it is its own:
+
+    NAME = "My score"                                  # in the table
+    def score(weight, input_norm): ...                 # [out, in], [in] -> score [out, in]: the smallest are pruned
+    def prepare(model, calibration, rules): ...        # -> options for wanda.prune, such as {"method": ..., "update": ...}
+    def prune(model, calibration, rules): ...          # prunes the model in place
+
+`rules.amount` holds how much to prune, as arguments of `wanda.prune`. A mask track counts the zeros alone: the kept
+weights are the dense model's. While you try ideas, only the open text is read. With --final the held-out text is read as
+well, and the entry says how often that was done. Commit the file to benchmarks/entries/ and the JSON of the final
+judgement to results/leaderboard/TRACK/, and the table in docs/leaderboard.md takes it in.
+"""
+
+import argparse
+import functools
+import hashlib
+import importlib.util
+import sys
+from pathlib import Path
+
+import torch
+
+from . import leaderboard, results, standings
+from .tracks import TRACKS, VERSION
+
+BASELINE = "Wanda"
+WAYS = ("score", "prepare", "prune")
+FOLDER = "leaderboard"  # in results/
+
+
+def load(path):
+    """Import an entry's file. Returns: (name, the keyword of `leaderboard.judge`, function).
+
+    Raises: ValueError: the file does not define a name and exactly one of the three functions.
+    """
+    specification = importlib.util.spec_from_file_location("entry", path)
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["entry"] = module
+    specification.loader.exec_module(module)
+    ways = [way for way in WAYS if callable(getattr(module, way, None))]
+    name = getattr(module, "NAME", None)
+    if not isinstance(name, str) or not name.strip() or len(ways) != 1:
+        raise ValueError(
+            f"{path} must define NAME, a string, and one of the functions {', '.join(WAYS)}; it defines "
+            f"{', '.join(ways) or 'none of them'}" + (" and no NAME" if not isinstance(name, str) else "")
+        )
+    return name.strip(), ways[0], getattr(module, ways[0])
+
+
+def judge(path, track, bench):
+    """Judge an entry's file under a track, on a bench that `leaderboard.set_up` made for it. Returns the entry.
+
+    Beside what `leaderboard.judge` returns: track, version, file (its name), source (the whole file), sha256 (of it).
+    """
+    name, way, function = load(path)
+    if way != "score":
+        function = functools.partial(function, rules=bench.rules)
+    entry = leaderboard.judge(name, bench, **{"method" if way == "score" else way: function})
+    source = Path(path).read_text(encoding="utf-8")
+    digest = hashlib.sha256(source.encode()).hexdigest()
+    about = {"track": track, "version": VERSION, "file": Path(path).name, "source": source, "sha256": digest}
+    entry["provenance"]["command"] = f"wanda-judge {Path(path).name} --track {track}"
+    return entry | about
+
+
+def recorded(track, name=BASELINE):
+    """The recorded final judgement of an entry under a track, or None."""
+    found = standings.read(results.folder() / FOLDER / track)
+    return next((entry for entry in found if entry["name"] == name), None)
+
+
+def summary(entry, baseline):
+    """An entry in a few lines, beside a baseline's if there is one to compare with."""
+    lines = [f"{entry['name']}, {entry['track']}: {sum(entry['sparsity']) / len(entry['sparsity']):.2%} zeros"]
+    beside = baseline is not None and standings.comparable(entry, baseline)
+    ratios = standings.against(entry, baseline) if beside else {}
+    for text, values in entry["perplexity"].items():
+        line = f"{text.replace('_', '-')} text: perplexity {sum(values) / len(values):.4g}"
+        line += f" ({', '.join(f'{value:.4g}' for value in values)}; dense {entry['dense'][text]:.4g})"
+        if text in ratios:
+            low, high = standings.interval(entry, baseline, text)
+            line += f", ×{ratios[text]:.3f} of {baseline['name']}'s ({low:.3f} to {high:.3f})"
+        lines.append(line)
+    mean = sum(entry["forwards"]) / len(entry["forwards"])
+    return "\n".join([*lines, f"time to prune: {mean:.1f} dense forward passes over the calibration windows"])
+
+
+def main(arguments=None):
+    """Run the command line. Returns the exit status: 0, or 2 if the entry is not judged."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("entry", type=Path, help="a Python file")
+    parser.add_argument("--track", required=True, choices=TRACKS, metavar="TRACK", help=", ".join(TRACKS))
+    parser.add_argument("--final", action="store_true", help="read the held-out text as well")
+    parser.add_argument("--out", type=Path, default=Path("my_entries"), help="folder for TRACK/NAME.json")
+    options = parser.parse_args(arguments)
+    rules = TRACKS[options.track]
+    texts = leaderboard.TEXTS if options.final else leaderboard.TEXTS[:1]
+    try:
+        load(options.entry)  # before the model: it takes a moment
+        bench = leaderboard.set_up(rules, texts, device="cuda" if torch.cuda.is_available() else None)
+        entry = judge(options.entry, options.track, bench)
+    except (ValueError, OSError) as error:
+        print(f"not judged: {error}", file=sys.stderr)
+        return 2
+    folder = options.out / options.track
+    if options.final:
+        before = next((one for one in standings.read(folder) if one["name"] == entry["name"]), {})
+        entry["finals"] = before.get("finals", 0) + 1
+    file = standings.write(entry, folder)
+    print(summary(entry, recorded(options.track)))
+    print(f"written to {file}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
