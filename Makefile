@@ -16,7 +16,7 @@ EDITION = read
 ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)  # as in many containers
 
 .DEFAULT_GOAL := help
-.PHONY: help conda run test test-all test-oldest test-newest lab notebooks bench gpu results publish colab-rehearsal clean
+.PHONY: help conda run test test-all test-oldest test-newest lab editions notebooks bench gpu results publish colab-rehearsal clean
 
 help:  ## list the targets
 	@grep -E '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 25
@@ -56,6 +56,13 @@ test-oldest test-newest:  ## `make test` with the oldest or the newest versions 
 lab: $(READY)  ## open a copy of the notebooks, read-notebooks/, in JupyterLab; with EDITION=build, one whose core you write
 	$(BIN)python -m wanda_course.editions $(EDITION)
 	$(BIN)jupyter lab $(EDITION)-notebooks $(ROOT) $(FLAGS)
+
+editions: $(READY)  ## for a course: every notebook to hand out and solved, in build/editions/; FLAGS=--short: exercises only
+	rm -rf build/editions
+	$(BIN)python -m wanda_course.editions student --out build/editions/student $(FLAGS)
+	$(BIN)python -m wanda_course.editions student --build --out build/editions/student-build $(FLAGS)
+	$(BIN)python -m wanda_course.editions solution --out build/editions/solution $(FLAGS)
+	$(BIN)python -m wanda_course.editions solution --build --out build/editions/solution-build $(FLAGS)
 
 notebooks: $(READY)  ## execute every notebook in place, in order
 	$(BIN)python -m wanda_course.execute all --in-place
