@@ -6,17 +6,14 @@ The README is the front page, and the notebooks are shown with the outputs that 
 import importlib.resources
 import re
 import shutil
-import sys
 from pathlib import Path
 
 from docutils import nodes
 
+from wanda import __version__ as release
+from wanda_course.publish import GITHUB, repository
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from wanda import __version__ as release  # noqa: E402
-from wanda_course.publish import GITHUB, repository  # noqa: E402
-
 # MathJax in one file, out of a package, so that the site works offline. Its SVG output needs no fonts.
 MATHJAX = importlib.resources.files("sphinx-mathjax-offline") / "static" / "mathjax" / "tex-svg.js"
 CONTENTS = {
@@ -36,6 +33,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcon
 root_doc = "README"
 include_patterns = ["README.md", *(pattern for patterns in CONTENTS.values() for pattern in patterns)]
 nb_execution_mode = "off"
+nb_code_prompt_show, nb_code_prompt_hide = "Show the code", "Hide the code"
 myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 4
 mathjax_path = MATHJAX.name
