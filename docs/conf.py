@@ -82,9 +82,10 @@ def load_nothing(app, doctree):
             picture.replace_self(nodes.Text(picture["alt"]))
 
 
-def name_folds(app, page, template, context, doctree):
-    """Let screen readers read what a folded cell's line says, not the label that hides it."""
-    context["body"] = context.get("body", "").replace(' aria-label="Toggle hidden content"', "")
+def mend_roles(app, page, template, context, doctree):
+    """Undo two faults for screen readers: a label that hides the line of a folded cell, a list that is none."""
+    for fault in (' aria-label="Toggle hidden content"', ' role="list" class="citation-list"'):
+        context["body"] = context.get("body", "").replace(fault, "")
 
 
 def add_front_page(app, error):
@@ -98,5 +99,5 @@ def setup(app):
     app.connect("source-read", add_contents)
     app.connect("source-read", lower_anchors)
     app.connect("doctree-read", load_nothing)
-    app.connect("html-page-context", name_folds)
+    app.connect("html-page-context", mend_roles)
     app.connect("build-finished", add_front_page)
