@@ -16,7 +16,7 @@ EDITION = read
 ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)  # as in many containers
 
 .DEFAULT_GOAL := help
-.PHONY: help conda run test test-all test-oldest test-newest lab notebooks bench gpu results publish colab-rehearsal clean
+.PHONY: help conda run test test-all test-oldest test-newest lab editions site notebooks bench gpu results publish colab-rehearsal clean
 
 help:  ## list the targets
 	@grep -E '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 25
@@ -57,6 +57,13 @@ lab: $(READY)  ## open a copy of the notebooks, read-notebooks/, in JupyterLab; 
 	$(BIN)python -m wanda_course.editions $(EDITION)
 	$(BIN)jupyter lab $(EDITION)-notebooks $(ROOT) $(FLAGS)
 
+editions: $(READY)  ## for a course: every notebook to hand out and solved, in build/editions/; FLAGS=--short: exercises only
+	rm -rf build/editions
+	$(BIN)python -m wanda_course.editions student --out build/editions/student $(FLAGS)
+	$(BIN)python -m wanda_course.editions student --build --out build/editions/student-build $(FLAGS)
+	$(BIN)python -m wanda_course.editions solution --out build/editions/solution $(FLAGS)
+	$(BIN)python -m wanda_course.editions solution --build --out build/editions/solution-build $(FLAGS)
+
 notebooks: $(READY)  ## execute every notebook in place, in order
 	$(BIN)python -m wanda_course.execute all --in-place
 
@@ -76,6 +83,13 @@ results: $(READY)  ## measure what is missing in results/ (hours from scratch; r
 	test -f results/memory.json || $(BIN)python -m benchmarks.memory --out results/memory.json
 	test -f results/sentences.json || $(BIN)python -m benchmarks.sentences
 	$(BIN)python -m benchmarks.readme
+
+site: $(READY)  ## the web site, from the committed notebooks, in build/site
+	$(BIN)python -c "import myst_nb, sphinx_book_theme, sphinxcontrib.bibtex" 2>/dev/null || \
+		$(BIN)python -m pip install --quiet --constraint constraints.txt --editable '.[site]'
+	rm -rf build/site
+	$(BIN)python -m sphinx --quiet --fail-on-warning --keep-going -c docs -d build/site-doctrees . build/site
+	@echo "Open build/site/index.html."
 
 publish: $(READY)  ## write the repository's address into every file that names it: REPO=owner/name
 	$(BIN)python -m wanda_course.publish '$(REPO)'

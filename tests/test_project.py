@@ -143,7 +143,7 @@ def test_imports_go_in_one_direction():
             assert not [other for other in imported if not other.startswith("wanda.")], name
     tensors = {"wanda.scores", "wanda.masks", "wanda.sparsegpt", "wanda.statistics"}
     for name in tensors:
-        assert graph[name] <= tensors | {"wanda.devices.selection", "wanda.devices.tf32"}, name
+        assert graph[name] <= tensors | {"wanda.devices.selection", "wanda.devices.sweep", "wanda.devices.tf32"}, name
 
 
 def test_folders_of_the_package_stand_on_floors():

@@ -5,13 +5,15 @@ import dataclasses
 import functools
 import inspect
 import re
+import signal
 import sys
+import threading
 import warnings
 
 import pytest
 import torch
 
-from wanda_course.exercises import checker
+from wanda_course.exercises import checker, running
 from wanda_course.exercises.types import Exercise
 
 EVERY = list(checker.EXERCISES.values())
@@ -59,29 +61,30 @@ def keeping_cases(exercise):
 
 
 QUICK = {exercise.key: keeping_cases(exercise) for exercise in EVERY} | {TOY.key: TOY}
-run, outcomes = checker._run, {}
+run, remembered = checker.run, {}
 
 
 def remembering_run(function, case):
-    """Run a learner's function each time, but solutions and misconceptions only once for each case."""
-    if function not in KNOWN:
+    """Run solutions and misconceptions only once for each case."""
+    if function not in KNOWN:  # the toy's: its cases are not kept
         return run(function, case)
-    if (function, id(case)) not in outcomes:
-        outcomes[function, id(case)] = run(function, case)
-    return outcomes[function, id(case)]
+    if (function, id(case)) not in remembered:
+        remembered[function, id(case)] = run(function, case)
+    return remembered[function, id(case)]
 
 
 @pytest.fixture
 def say(capsys, monkeypatch):
     """Check a function against an exercise, by default the toy, and return what is printed, on one line."""
     monkeypatch.setattr(checker, "EXERCISES", dict(QUICK))
-    monkeypatch.setattr(checker, "_run", remembering_run)
+    monkeypatch.setattr(checker, "run", remembering_run)
 
     def verdict(function, key=TOY.key):
         found = checker.check(key, lambda *arguments: function(*arguments))  # a learner's own, not a known one
         said = capsys.readouterr().out
         assert said == f"{found.text}\n"
         assert bool(found) == said.startswith("✔") == (found.passed == found.cases)
+        assert " ".join(found.misconception.split()) in " ".join(said.split())
         return " ".join(said.split())
 
     return verdict
@@ -185,6 +188,65 @@ def test_a_count_that_is_off_by_one_is_shown_in_full_and_is_no_matter_of_digits(
     assert "digits" not in said
 
 
+def test_another_seed_adds_cases_of_its_own(say):
+    assert checker.check("99.1", double, seed=5).cases == 6
+    one, other = (TOY.draw(seed)[5][0] for seed in (5, 6))
+    assert not torch.equal(one, other)
+    assert torch.equal(TOY.draw(5)[2][0], TOY.draw()[2][0])
+
+
+@pytest.mark.parametrize("exercise", EVERY, ids=keys)
+def test_the_solution_is_right_with_another_seed_too_and_raises_only_where_it_should(exercise, capsys):
+    assert checker.check(exercise.key, lambda *arguments: exercise.solution(*arguments), seed=20261129)
+    cases = exercise.draw(20261129)
+    raised = [outcome.error for outcome in checker.outcomes(exercise.solution, cases)]
+    assert raised[: len(cases) // 2] == raised[len(cases) // 2 :]
+
+
+def swallowing(numbers, factor):
+    while True:
+        try:  # noqa: SIM105
+            sum(numbers.tolist())
+        except:  # noqa: E722 (as a learner might)
+            pass
+
+
+def swallowing_errors(numbers, factor):
+    while True:
+        try:
+            numbers.sum()
+        except Exception:
+            continue
+
+
+def endless_on_the_second(numbers, factor):
+    while factor == 3:
+        factor = 3
+    return numbers * factor
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
+@pytest.mark.parametrize("function", [swallowing, swallowing_errors, endless_on_the_second])
+def test_an_endless_loop_is_stopped_and_its_line_named(function, say, capsys):
+    handler, tracing = signal.getsignal(signal.SIGALRM), sys.gettrace()
+    verdict = checker.check("99.1", function, seconds=0.1)
+    assert (signal.getsignal(signal.SIGALRM), sys.gettrace()) == (handler, tracing)
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    case = 2 if function is endless_on_the_second else 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith(f"✘ 99.1: your function was stopped after 0.1 seconds, on case {case} of 3 (in `")
+    assert said.endswith("`). Does a loop never end?")
+    assert (verdict.status, verdict.passed, verdict.misconception) == ("wrong", case - 1, "")
+
+
+def test_elsewhere_than_in_the_main_thread_there_is_no_limit(say, capsys):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(checker.check("99.1", double, seconds=1e-9)))
+    thread.start()
+    thread.join()
+    assert found[0]
+
+
 def test_the_reference_is_not_taken_for_the_learners_own(say, capsys):
     meanwhile = checker.build("99.1", lambda numbers, factor: numbers)
     capsys.readouterr()
@@ -200,7 +262,7 @@ def test_the_cases_are_the_same_every_time_and_do_not_touch_the_global_generator
     assert len(first) == len(second) >= 2
     for one, other in zip(first, second, strict=True):
         assert len(one) == len(inspect.signature(exercise.solution).parameters)
-        assert all(map(checker._unchanged, one, other))
+        assert all(map(running.unchanged, one, other))
 
 
 @pytest.mark.parametrize("exercise", EVERY, ids=keys)
@@ -306,6 +368,28 @@ def test_numbers_are_right_as_floats_or_tensors_and_tuples_are_compared_by_item(
     assert "but this is right: 3 (item 1)" in say(lambda n: (n / 2, n + 1), "99.2")
     assert "dtype float64; int64 is wanted (item 1)" in say(lambda n: (n / 2, float(n)), "99.2")
     assert "returns a list or tuple of 3; a list or tuple of 2 is wanted" in say(lambda n: (n, n, n), "99.2")
+
+
+def test_a_piece_returns_what_its_reference_does(monkeypatch, capsys):
+    """The cells below a piece format its results, store them in a table or compare them with tensors."""
+
+    def built(function, solution):
+        piece = Exercise("99.b1", "a half", solution, lambda g: [(3,), (5,)], hints=(), **EFFORT)
+        monkeypatch.setitem(checker.EXERCISES, piece.key, piece)
+        found = checker.build(piece.key, function)
+        assert found in (function, solution)
+        return found is function, " ".join(capsys.readouterr().out.split())  # it is wrapped
+
+    assert built(lambda n: [n / 2, n], lambda n: (n / 2, n))[0]
+    kept, said = built(lambda n: (torch.tensor(n / 2), n), lambda n: (n / 2, n))
+    assert not kept
+    assert "right on all" in said
+    assert "a tensor where the docstring asks for a number" in said
+    assert "on case 1 of" in built(lambda n: (torch.tensor(n / 3), n), lambda n: (n / 2, n))[1]
+    assert built(lambda n: n / 2, lambda n: torch.tensor(n / 2))[0]
+    kept, said = built(lambda n: torch.tensor(n / 2), lambda n: torch.tensor(n / 2, dtype=torch.float64))
+    assert not kept
+    assert "a tensor of torch.float32 where the reference's is of torch.float64" in said
 
 
 def test_an_unknown_key_is_an_error():

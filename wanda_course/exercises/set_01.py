@@ -458,7 +458,7 @@ def logits_with_cases(generator):
     model = small_model(generator)
     window = torch.randint(32, (12,), generator=generator)
     broken = (model, torch.tensor([3, 99, 4]), 1, 0, 5, 0.0)  # an id outside the vocabulary: the pass raises
-    return [(model, window, 1, 0, 5, 0.0), (model, window, 0, 3, 2, 40.0), (model, window, 2, 1, 7, -25.0), broken]
+    return [(model, window, 0, 3, 2, 40.0), (model, window, 1, 0, 5, 0.0), (model, window, 2, 1, 7, -25.0), broken]
 
 
 def logits_by(change):
@@ -631,7 +631,7 @@ def input_norms(inputs):
 
 
 def input_norms_cases(generator):
-    toy = torch.tensor([[0.5, 1.0, 4.0, 0.25], [-0.5, 1.0, 4.0, -0.25], [0.5, -1.0, 4.0, 0.25], [0.5, 1.0, -4.0, 0.25]])
+    toy = torch.tensor([[0.5, 1.0, 4.0, 0.25], [-0.5, 1.0, 4.0, -0.25], [0.5, -1.0, 2.0, 0.25], [2.5, 1.0, -4.0, 0.25]])
     return [(toy,), (normal(generator, 6, 6) + 1,), (100 * normal(generator, 7, 5) - 30,), (normal(generator, 1, 4),)]
 
 

@@ -716,7 +716,7 @@ def power_score(weight, input_norm, power):
 
 def power_score_cases(generator):
     norm = normal(generator, 6).abs() + 0.1
-    cases = [(W, NORMS, 1.0), (W, NORMS, 0.0), (W, NORMS, 2.0), (normal(generator, 5, 6), norm, 0.5)]
+    cases = [(W, NORMS, 2.0), (W, NORMS, 1.0), (W, NORMS, 0.0), (normal(generator, 5, 6), norm, 0.5)]
     return [*cases, (W, torch.tensor([1.0, 0.0, 2.0, 3.0]), 0.0)]  # a silent feature: 0 to the power 0 is 1
 
 

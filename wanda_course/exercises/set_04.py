@@ -1,8 +1,7 @@
 """Exercises of notebook 04: the walk over the blocks."""
 
-# ruff: noqa: D101, D102, D103 (a wrong idea is explained by its diagnosis, a solution by the notebook)
+# ruff: noqa: D101, D103 (a wrong idea is explained by its diagnosis, a solution by the notebook)
 
-from collections import OrderedDict
 from contextlib import suppress
 
 import torch
@@ -10,19 +9,13 @@ from torch import nn
 
 import wanda
 
+from .toys import Absent, Broken, Mixing, Others, Stack, ToyBlock, linear
 from .types import Exercise
 
 
 def normal(generator, *shape):
     """A random tensor of ordinary numbers."""
     return torch.randn(*shape, generator=generator)
-
-
-def linear(weight):
-    """A linear layer with this weight [out, in]. It draws no random numbers of its own and has no gradient."""
-    layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], bias=False)
-    layer.weight.data = weight
-    return layer.requires_grad_(False)
 
 
 # What the notebook has: the solutions use it under the same names.
@@ -50,19 +43,6 @@ class Caught(Exception):
 # 04.b1 Norms of what the layers read -----------------------------------------------------------------------------------
 
 
-class ToyBlock(nn.Module):
-    """A gated MLP in a residual stream, one of its layers in a submodule; `scale` stands for a block's other arguments."""
-
-    def __init__(self, gate, up, down):
-        super().__init__()
-        self.inner = nn.Sequential(linear(gate), nn.SiLU())
-        self.down, self.up = linear(down), linear(up)  # defined in another order than they run
-
-    def forward(self, states, scale=1.0):
-        states = scale * states
-        return states + self.down(self.inner(states) * self.up(states))
-
-
 def toy_block(generator, width, inner):
     return ToyBlock(normal(generator, inner, width), normal(generator, inner, width), normal(generator, width, inner))
 
@@ -86,11 +66,13 @@ def norms_of(block, batches, arguments):
 def norms_of_cases(generator):
     small = ToyBlock(torch.eye(2), torch.tensor([[1.0, -1.0], [0.5, 2.0]]), torch.eye(2))
     by_hand = [torch.tensor([[[3.0, 1.0], [0.0, 1.0]]]), torch.tensor([[[4.0, 1.0], [0.0, 0.5]]])]
+    quiet = ToyBlock(1e-19 * torch.eye(2), 1e-19 * torch.eye(2), torch.eye(2))
     batches = [normal(generator, 2, 5, 4), 3 * normal(generator, 1, 7, 4), normal(generator, 3, 2, 4)]
     return [
         (small, by_hand, {}),
         (toy_block(generator, 4, 6), batches, {"scale": 0.5}),
         (toy_block(generator, 4, 3), batches[:1], {"scale": 2.0}),
+        (quiet, [torch.tensor([[[1.5e19, 1.0]]]), torch.tensor([[[1.5e19, 2.0]]])], {}),  # the sum overflows in float32
     ]
 
 
@@ -145,7 +127,7 @@ norms = Exercise(
             "the block ran without its other arguments: call block(states, **arguments).",
         ),
         (
-            lambda *given: [torch.cat(tokens).square().mean(dim=0).sqrt() for tokens in _read(*given)],
+            lambda *given: [torch.cat(tokens).double().square().mean(dim=0).sqrt() for tokens in _read(*given)],
             "you averaged over the tokens (a root mean square). The L2 norm is the root of the sum; within a layer the "
             "ranking is the same, but the value is not the norm.",
         ),
@@ -153,6 +135,10 @@ norms = Exercise(
             lambda *given: norms_of(*given)[1:],
             "only the block's direct children were found. A layer can lie deeper, as in attention: linears(block) "
             "finds them all.",
+        ),
+        (
+            lambda *given: [torch.cat(tokens).square().sum(dim=0).sqrt() for tokens in _read(*given)],
+            "you kept the sums in float32. Squares of millions of tokens come together there: add them up in float64.",
         ),
     ],
     difficulty=2,
@@ -168,7 +154,7 @@ def norms_in_order_of_calls(block, batches, arguments):
     squares = {}
 
     def listen(layer, args):
-        squares[layer] = squares.get(layer, 0) + args[0].flatten(0, -2).square().sum(dim=0)
+        squares[layer] = squares.get(layer, 0) + args[0].flatten(0, -2).double().square().sum(dim=0)
 
     handles = [layer.register_forward_pre_hook(listen) for layer in linears(block).values()]
     for states in batches:
@@ -195,7 +181,7 @@ def visit_cases(generator):
     return [
         (toy_block(generator, 8, 12), hidden[:1], {}, 0.5),
         (toy_block(generator, 8, 12), hidden, {"scale": 0.5}, 0.5),
-        (toy_block(generator, 8, 12), hidden, {"scale": 2.0}, 0.25),
+        (toy_block(generator, 8, 12), hidden, {"scale": 2.0}, 0.3),  # 2.4 of 8 weights: 2; 3.6 of 12: 4
         (toy_block(generator, 8, 12), hidden, {}, 0.0),
     ]
 
@@ -367,20 +353,6 @@ def block_norms(block, batches, masks):
     for handle in handles:
         handle.remove()
     return [squares[layer].sqrt().float() for layer in layers]
-
-
-class Mixing(nn.Module):
-    """Adds the mean of the window to each token, as attention might: what is padded shows in the others."""
-
-    def forward(self, states):
-        return states + states.mean(dim=1, keepdim=True)
-
-
-class Others(OrderedDict):
-    """The hooks of a layer that others have hooks on too."""
-
-    def clear(self):
-        raise RuntimeError("some of these hooks are not yours")
 
 
 def shared(weight, bias=None):
@@ -615,39 +587,6 @@ def walk_with_a_dense_inner(blocks, inputs, sparsity):
 
 
 # 04.3 Stop at a block ----------------------------------------------------------------------------------------------------
-
-
-class Stack(nn.Module):
-    """A model of blocks that does more than call them: it scales the embedding, and what each block gives."""
-
-    def __init__(self, embedding, blocks):
-        super().__init__()
-        self.embedding = nn.Embedding.from_pretrained(embedding)
-        self.blocks = nn.ModuleList(blocks)
-
-    def forward(self, tokens):
-        states = 2 * self.embedding(tokens)
-        for block in self.blocks:
-            states = states + 0.5 * block(states)
-        return states.mean(dim=1)
-
-
-class Absent(nn.Module):
-    """A block that is not in memory."""
-
-    def forward(self, states):
-        raise RuntimeError("a block that is not in memory was run")
-
-
-class Broken(nn.Module):
-    """A block with a fault of its own."""
-
-    def __init__(self, kind):
-        super().__init__()
-        self.kind = kind
-
-    def forward(self, states):
-        raise self.kind("this block is broken")
 
 
 def reads(model, index, tokens):

@@ -171,6 +171,7 @@ def remove_cheapest_cases(generator):
         (normal(generator, 6), hessian(generator, 6), 3),
         (LARGE * normal(generator, 9), hessian(generator, 9), 5),
         (W[2], H, 0),
+        (torch.tensor([1.0, 3.0]).double(), torch.tensor([[1.0, 0.0], [0.0, 0.2]]).double(), 1),  # prices 1 and 1.8
         (normal(generator, 3), hessian(generator, 3), 3),
         (normal(generator, 7), hessian(generator, 7), 4),
         *((torch.tensor(weights).double(), twins(generator), 3) for weights in PAIRED),
@@ -255,6 +256,12 @@ greedy = Exercise(
         (
             lambda row, h, n: one_by_one(row, h, n, price=lambda row, h, left: row[left].abs()),
             "you removed the smallest weights. The price is w^2 / [H^-1]_qq.",
+        ),
+        (
+            lambda row, h, n: one_by_one(
+                row, h, n, price=lambda row, h, left: row[left].abs() / inv(h[left][:, left]).diagonal()
+            ),
+            "you divided the weight itself by [H^-1]_qq. Its square belongs there: an error is a sum of squares.",
         ),
         (
             lambda row, h, n: one_by_one(row, h, n, repairs=False),

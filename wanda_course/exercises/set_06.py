@@ -20,7 +20,7 @@ def text_perplexity(losses):
 def text_perplexity_cases(generator):
     lengths = (7, 7, 3)
     return [
-        ([torch.tensor([1.0, 3.0, 2.0]), torch.tensor([5.0])],),  # a tail of one token
+        ([torch.tensor([1.0, 3.0, 2.5, 2.0]), torch.tensor([5.0])],),  # a tail of one token
         ([torch.tensor([0.5, 0.25])],),  # one window
         ([torch.tensor([1.0, 2.0]), torch.tensor([])],),  # a window that predicts nothing
         ([3 * torch.rand(length, generator=generator) for length in lengths],),
@@ -69,6 +69,11 @@ perplexity = Exercise(
             "you divide by the lengths of the windows, first tokens included. A loss is there for each token that was "
             "predicted; count the losses.",
         ),
+        (
+            lambda losses: math.exp(float(sum(len(loss) * loss.mean() for loss in losses)) / len(torch.cat(losses))),
+            "a window of one token predicts none, and the mean of no losses is NaN, also when it counts zero times. "
+            "Add up the losses themselves.",
+        ),
     ],
     difficulty=1,
     importance=3,
@@ -85,7 +90,7 @@ def bits_per_byte(loss, count, text):
 
 def bits_per_byte_cases(generator):
     return [
-        (3.0, 4, "The ocean is deep"),
+        (3.0, 5, "The ocean is deep"),
         (2.0, 9, "Größe, naïve, 東京 🌊"),  # more bytes than characters
         (math.log(2), 1, "a"),  # one bit
         (float(torch.rand((), generator=generator)) + 1, 30, "Two lines,\nand a tail. " * 5),
@@ -152,11 +157,11 @@ def ratio_interval(first, second, draws):
 def ratio_interval_cases(generator):
     windows = 3 + torch.randn(10, generator=generator)
     other = windows + 0.05 + 0.1 * torch.randn(10, generator=generator)
-    draws = torch.randint(10, (400, 10), generator=generator)
-    # 41 draws: no quantile is interpolated, so it does not matter whether it is taken before or after exp
+    # 41 or 401 draws: no quantile is interpolated, so it matters neither how, nor whether before or after exp
+    draws = torch.randint(10, (401, 10), generator=generator)
     few = torch.tensor([[0, 0, 1], [2, 1, 2], [1, 1, 1]]).repeat(14, 1)[:41]
     return [
-        (torch.tensor([3.0, 2.0, 4.0]), torch.tensor([2.0, 2.0, 3.5]), few),
+        (torch.tensor([3.0, 2.0, 4.0]), torch.tensor([2.0, 2.2, 3.5]), few),
         (torch.tensor([1.5]), torch.tensor([1.0]), torch.tensor([[0], [0]])),  # one window
         (windows, other, draws),
         (other.double(), windows.double(), draws),
@@ -241,7 +246,7 @@ def freedom(kept, group):
 
 
 def freedom_cases(generator):
-    pairs = [(2, 4), (4, 8), (1, 4), (288, 576)]
+    pairs = [(3, 8), (2, 4), (4, 8), (1, 4), (288, 576)]
     for _ in range(3):
         group = int(torch.randint(5, 40, (), generator=generator))
         pairs.append((int(torch.randint(1, group - 1, (), generator=generator)), group))
@@ -327,7 +332,7 @@ def affordable_cases(generator):
     steps = torch.rand(4, generator=generator) + 0.2
     rising = [10.0 * math.exp(float(loss)) for loss in (0, *steps.cumsum(0).tolist())]
     return [
-        ([0.0, 0.2, 0.4, 0.6], [20.0, 21.0, 24.0, 60.0], 1.5),
+        ([0.0, 0.2, 0.4, 0.6, 0.8], [20.0, 21.0, 24.0, 60.0, 400.0], 1.5),
         ([0.0, 0.3, 0.5], [20.0, 20.5, 21.0], 1.1),  # never over the limit
         ([0.0, 0.1, 0.2, 0.3, 0.4], [20.0, 19.5, 23.0, 21.5, 40.0], 1.1),  # over it, under it again, over it
         ([0.0, 0.1, 0.2, 0.3, 0.4, 0.5], [20.0, 24.0, 20.5, 21.0, 26.0, 60.0], 1.15),  # over it at once, then under it
@@ -335,6 +340,7 @@ def affordable_cases(generator):
         # A bisection, as in np.interp, lands behind the dip.
         ([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], [20.0, 20.5, 21.0, 22.0, 40.0, 21.0, 22.0, 23.0, 60.0], 1.25),
         ([0.0, 0.25, 0.5, 0.7, 0.8], rising, 1.8),
+        ([0.0, 0.25, 0.5], [16.0, 32.0, 64.0], 2.0),  # at the limit exactly
     ]
 
 
@@ -436,7 +442,7 @@ def paired_cases(generator):
     windows = 3 + torch.randn(12, generator=generator)  # some windows are hard, for every model
     noise = 0.1 * torch.randn(12, generator=generator)
     return [
-        (torch.tensor([3.0, 4.0, 2.0, 3.0]), torch.tensor([2.9, 3.8, 1.9, 2.8])),
+        (torch.tensor([3.0, 4.0, 2.0, 3.0, 5.0]), torch.tensor([2.9, 3.8, 1.9, 2.7, 4.6])),
         (torch.tensor([3.0, 2.0]), torch.tensor([3.5, 2.0])),
         (windows, windows + 0.05 + noise),
     ]

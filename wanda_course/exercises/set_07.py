@@ -23,9 +23,9 @@ def n_m_mask_cases(generator):
     ties = torch.tensor([[0.8, 0.9, 0.8, 0.3, 0.5, 0.5, 0.5, 0.5]])
     return [
         (torch.tensor([[1.0, 4.0, 3.0, 2.0], [4.0, 3.0, 2.0, 1.0], [0.0, 5.0, 0.0, 0.0]]), 2, 4),
+        (torch.tensor([[9.0, 8.0, 7.0, 3.0, 1.0, 2.0, 6.0, 4.0]]), 2, 4),  # three of the lowest four are in one group
         (ties, 2, 4),
         (ties, 1, 4),
-        (torch.tensor([[9.0, 8.0, 7.0, 6.0, 1.0, 2.0, 3.0, 4.0]]), 2, 4),  # the best four of the row are one group
         (torch.randn(8, 16, generator=generator), 4, 8),  # some scores are negative
         (torch.rand(4, 12, generator=generator), 3, 4),
         (torch.rand(2, 4, generator=generator), 4, 4),  # nothing to prune
@@ -197,12 +197,14 @@ def unpack_by_hand(values, places):
     outputs = len(values)
     groups = torch.zeros(outputs, values.shape[1] // 2, 4, dtype=values.dtype)
     pairs = (outputs, -1, 2)  # [out, in / 4, 2]
-    groups.scatter_(2, places.reshape(pairs), values.reshape(pairs))
+    groups.scatter_(2, places.long().reshape(pairs), values.reshape(pairs))  # places may be uint8
     return groups.reshape(outputs, -1)
 
 
 def unpack_cases(generator):
-    return [pack_by_hand(*case) for case in pack_cases(generator)]
+    packed = [pack_by_hand(*case) for case in pack_cases(generator)]
+    values, places = packed[0]
+    return [*packed, (values, places.to(torch.uint8)), (torch.tensor([[3, -1]]), torch.tensor([[0, 2]]))]
 
 
 unpacking = Exercise(
@@ -212,7 +214,8 @@ unpacking = Exercise(
     unpack_cases,
     hints=(
         "Two values belong to each group of four. In which columns does the group begin, and where do its two values go?",
-        "Reshape both to [out, in / 4, 2], make zeros [out, in / 4, 4], and `scatter_(2, places, values)`.",
+        "Reshape both to [out, in / 4, 2], make zeros [out, in / 4, 4] of the dtype of the values, and "
+        "`scatter_(2, places.long(), values)`.",
     ),
     wrong=[
         (
@@ -232,7 +235,7 @@ unpacking = Exercise(
             "the signs are gone. Put the values back as they are.",
         ),
         (
-            lambda values, places: torch.zeros(len(values), 2 * values.shape[1]).scatter(1, places, values),
+            lambda values, places: values.new_zeros(len(values), 2 * values.shape[1]).scatter(1, places.long(), values),
             "you take a place for a column of the whole row. The places count within a group of four: add four times the "
             "number of the group.",
         ),
@@ -247,6 +250,23 @@ unpacking = Exercise(
 )
 
 
+@unpacking.misconception(
+    "your places cannot be used as an index if they are stored in bytes (uint8), which have room enough for 0 to 3: "
+    "`places.long()`."
+)
+def unpacked_without_long(values, places):
+    groups = torch.zeros(len(values), values.shape[1] // 2, 4, dtype=values.dtype)
+    pairs = (len(values), -1, 2)
+    return groups.scatter(2, places.reshape(pairs), values.reshape(pairs)).flatten(1)
+
+
+@unpacking.misconception(
+    "your matrix is float32, whatever the values are. Make the zeros of their dtype: dtype=values.dtype."
+)
+def unpacked_as_float(values, places):
+    return unpack_by_hand(values.float(), places)
+
+
 # 07.b4 Rounding to nearest ----------------------------------------------------------------------------------------------
 
 
@@ -259,12 +279,14 @@ def rounded(weight, bits, size=32):
 
 
 def rounded_cases(generator):
+    toy = torch.tensor([[-0.5, -0.2, 0.15, 1.0, 2.5, 4.0, 2.7, 3.35], [1.0, -6.5, 2.0, 0.5, 0.2, 0.45, 0.6, 0.8]])
     return [
-        (torch.tensor([[-1.0, -0.4, 0.3, 2.0, 5.0, 8.0, 5.4, 6.7]]), 2, 4),
+        (toy, 2, 4),
         (torch.tensor([[0.5, 0.5, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0]]), 4, 4),  # groups of equal weights
         (torch.randn(3, 64, generator=generator), 4, 32),
         (torch.randn(4, 32, generator=generator), 3, 8),
         (torch.randn(8, 8, generator=generator), 1, 8),
+        (torch.randn(2, 32, generator=generator), 8, 32),  # step numbers up to 255
     ]
 
 
@@ -343,6 +365,16 @@ def symmetric_grid(weight, bits, size):
 
 
 @rounding.misconception(
+    "your grid has zero among its values and is the same on both sides of it, which leaves one of the 2**bits values "
+    "unused. Here the grid goes from the smallest to the largest weight of the group, and zero need not be on it."
+)
+def symmetric_grid_with_zero(weight, bits, size):
+    groups = weight.unflatten(1, (-1, size))
+    step = groups.abs().amax(dim=2, keepdim=True) / (2 ** (bits - 1) - 1)
+    return (torch.where(step > 0, groups / step, 0).round() * step).flatten(1)
+
+
+@rounding.misconception(
     "you return the numbers of the steps. They are what is stored; the weight that the model multiplies with is "
     "low + steps * step."
 )
@@ -380,13 +412,13 @@ def is_n_m_cases(generator):
         (columns, 2, 4),
         (two_four, 4, 8),
         (one, 1, 4),
-        (torch.randn(4, 8, generator=generator), 4, 8),
+        (torch.randn(6, 16, generator=generator), 4, 8),
         (negative, 2, 4),
         (strided, 2, 4),
         (later, 2, 4),
         (later, 3, 4),
         (two_four, 1, 4),
-        (torch.tensor([[1.0, 2.0, 1e-9, 0.0], [0.0, -1e-9, 1.0, 0.0]]), 2, 4),  # nearly zero is not zero
+        (torch.tensor([[1.0, 2.0, 1e-30, 0.0], [0.0, -1e-30, 1.0, 0.0]]), 2, 4),  # nearly zero is not zero
         (torch.tensor([[1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]]), 4, 8),  # 4:8, but not 2:4
         (torch.tensor([[1.0, 0.0, 0.0, 2.0, 3.0, 0.0]]), 2, 3),  # a width that 4 does not divide
         (torch.tensor([[1.0, 1.0, 0.0, 0.0]]), 1, 2),  # 2:4, but not 1:2
@@ -507,7 +539,7 @@ def bits_per_weight(keep, size, bits):
 
 
 def bits_cases(generator):
-    return [(2, 4, 16), (4, 8, 16), (1, 4, 16), (2, 4, 8), (16, 32, 16), (3, 6, 32)]
+    return [(5, 16, 16), (2, 4, 16), (4, 8, 16), (1, 4, 16), (2, 4, 8), (16, 32, 16), (3, 6, 32), (3, 5, 8)]
 
 
 storage = Exercise(
@@ -551,6 +583,11 @@ storage = Exercise(
         (
             lambda n, m, bits: n * (bits + int(math.log2(m))) / m,
             "you round log2(M) down. A place among six takes three bits, since two tell only four apart: round up.",
+        ),
+        (
+            lambda n, m, bits: n * (bits + round(math.log2(m))) / m,
+            "you round log2(M) to the nearest. A place among five takes three bits, since two tell only four apart: "
+            "round up.",
         ),
         (
             lambda n, m, bits: n * (bits + 2) / m,

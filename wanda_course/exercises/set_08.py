@@ -27,7 +27,9 @@ def jaccard(mask_a, mask_b):
 
 def jaccard_cases(generator):
     fewer = pruned_at_random(generator, 0.3, 8, 20)
+    few = torch.tensor([[0, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.bool)
     return [
+        (MASK_A, few),
         (MASK_A, MASK_B),
         (MASK_A, MASK_A),
         (MASK_A, ~MASK_A),
@@ -85,6 +87,20 @@ overlap = Exercise(
             "the union.",
         ),
         (
+            lambda a, b: float((a & b).sum() / torch.minimum(a.sum(), b.sum())),
+            "you divided by the smaller of the two sets. A mask inside a larger one would reach 1; the "
+            "index divides by the union.",
+        ),
+        (
+            lambda a, b: float((a & b).sum() / torch.maximum(a.sum(), b.sum())),
+            "you divided by the larger of the two sets. The union is larger still, unless one mask lies inside the other.",
+        ),
+        (
+            lambda a, b: float((a & b).sum() / (a ^ b).sum()),
+            "you divided by the weights that only one of the masks prunes (^). The union holds those that both prune "
+            "as well (|).",
+        ),
+        (
             lambda a, b: float((a & b).sum() / (a.sum() + b.sum())),
             "you divided by the sum of both sizes, in which the weights that both prune are counted twice. The union "
             "counts them once.",
@@ -111,7 +127,7 @@ def chance(sparsity_a, sparsity_b):
 
 
 def chance_cases(generator):
-    return [(0.5, 0.5), (0.5, 0.25), (0.7, 0.7), (0.1, 0.6), (0.99, 0.01)]
+    return [(0.1, 0.6), (0.5, 0.5), (0.5, 0.25), (0.7, 0.7), (0.99, 0.01)]
 
 
 by_chance = Exercise(
@@ -141,6 +157,11 @@ by_chance = Exercise(
             lambda a, b: a * b / (a + b),
             "you divided by the sum of the sparsities, which counts the weights that both prune twice. Subtract them "
             "once to get the union.",
+        ),
+        (
+            lambda a, b: 2 * a * b / (a + b),
+            "this is the Dice coefficient, twice what both prune over the sum of the sparsities. The Jaccard index "
+            "divides what both prune by the union.",
         ),
         (
             lambda a, b: a * b / (2 * a - a**2),
@@ -356,6 +377,7 @@ def norm_cases(generator):
         (rows, [0, 2, 5]),
         (rows, slice(1)),
         (rows * 1e4, slice(3, 6)),
+        (torch.tensor([[3e38, 1.0], [3e38, 2.0]]), slice(None)),  # their sum is too large for float32
     ]
 
 
@@ -382,11 +404,11 @@ norm_piece = Exercise(
             "the root is missing: these are the sums of squares.",
         ),
         (
-            lambda rows, chosen: rows.sum(dim=0).sqrt(),
+            lambda rows, chosen: norm_over(rows, slice(None)),
             "you add up all windows. Only the rows given by `chosen` count.",
         ),
         (
-            lambda rows, chosen: rows[chosen].mean(dim=0).sqrt(),
+            lambda rows, chosen: rows[chosen].double().mean(dim=0).sqrt(),
             "you take the mean over the windows. That ranks the features alike, but a norm is a sum: windows that are "
             "added later make it grow.",
         ),
@@ -397,6 +419,11 @@ norm_piece = Exercise(
         (
             lambda rows, chosen: rows[chosen].sum(dim=1).sqrt(),
             "you add up over the features, which leaves one number per window. Add up over the windows, dim=0.",
+        ),
+        (
+            lambda rows, chosen: rows[chosen].sum(dim=0).sqrt(),
+            "you add up in float32. A sum over many tokens loses small terms there, and a very large one becomes "
+            "infinite: .double() before the sum.",
         ),
     ],
 )
@@ -421,6 +448,8 @@ def changed_cases(generator):
         (one, two, 0.5, 5),
         (one, one + 0.3 * two, 0.3, 10),
         (one, two, 0.5, 8),  # 20 ranks do not fill 8 bins evenly
+        (one, two, 0.33, 5),  # 6.6 weights of a row: 7
+        (one, two, 0.31, 5),  # 6.2: 6
     ]
 
 
@@ -509,6 +538,8 @@ def price_cases(generator):
         (score, wanda.prune_mask(score), 0.5),  # the best mask costs 1
         (score, wanda.prune_mask(other), 0.5),
         (scale * score, wanda.prune_mask(other, 0.25), 0.25),
+        (score, wanda.prune_mask(other, 0.4), 0.4),  # 4.8 weights of a row: 5
+        (score, wanda.prune_mask(other, 0.35), 0.35),  # 4.2: 4
     ]
 
 

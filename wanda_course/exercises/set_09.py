@@ -34,6 +34,7 @@ def step_cases(generator):
     return [
         (weight, gradient, velocity, weight == 0, 0.1, 10.0),  # nothing is clipped
         (weight, gradient, velocity, weight == 0, 0.1, 0.2),  # everything is
+        (weight, gradient, velocity, weight == 0, 0.1, 0.38),  # below the limit only if its norm is squared
         (weight, gradient, velocity, weight == 0, 0.1, 2.0),  # only if the pruned weights are counted in
         (weight, gradient, fresh, weight == 0, 0.1, 2.0),
         (weight, fresh, velocity, weight == 0, 0.1, 2.0),  # no gradient: the velocity still moves the weight
@@ -116,10 +117,10 @@ def adapter_parameters(shapes, rank):
 
 def adapter_cases(generator):
     return [
-        ([(3, 4)], 1),
+        ([(4, 9)], 3),
         ([], 8),
         ([(576, 576), (192, 576)], 8),
-        ([(4096, 4096)] * 64, 8),
+        ([(4096, 4096)] * 3, 8),
         ([(1536, 576), (576, 1536)], 4),
     ]
 
@@ -163,6 +164,10 @@ adapters = Exercise(
             "you count the weight of the layer too. It is frozen, and not part of the adapter.",
         ),
         (lambda shapes, rank: rank * sum(shapes[0]), "you count the first layer only. Add up over all of them."),
+        (
+            lambda shapes, rank: sum(map(sum, shapes)),
+            "`rank` is missing. A has `rank` rows, and B as many columns.",
+        ),
     ],
 )
 
@@ -177,11 +182,12 @@ def gap_closed(pruned_before, pruned_after, dense_before, dense_after):
 
 def gap_cases(generator):
     return [
-        (60.0, 30.0, 20.0, 15.0),
+        (60.0, 33.0, 20.0, 15.0),
         (400.0, 50.0, 20.0, 18.0),
         (50.0, 45.0, 20.0, 20.0),
         (50.0, 18.0, 20.0, 15.0),  # below the dense model as it was: not yet recovered
         (50.0, 48.0, 20.0, 16.0),  # gained less than the dense model did
+        (50.0, 14.0, 20.0, 15.0),  # better than the dense model
     ]
 
 
@@ -316,6 +322,11 @@ merge = Exercise(
             lambda w, A, B, alpha: (w + alpha / len(A) * B @ A * (w == 0), masked_merge(w, A, B, alpha)[1]),
             "you add the update where the weight is zero and leave it out elsewhere: do the opposite.",
         ),
+        (
+            lambda w, A, B, alpha: (w + alpha / len(A) * B @ A * (w == 0), 1 - masked_merge(w, A, B, alpha)[1]),
+            "your mask is inverted, for the weight and for the share. Where the weight is zero the update is left out, "
+            "and that part of it is what is lost.",
+        ),
     ],
 )
 
@@ -410,9 +421,12 @@ def lora_cases(generator):
     square = torch.randn(3, 4, 4, generator=generator)
     return [
         (torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[1.0, 1.0, 1.0]]), torch.tensor([[2.0], [-1.0]]), 0.5),
-        (*one, 2.0),
+        (*one, 3.0),
         (*two, 4.0),
         (*square, 1.5),
+        (torch.tensor([1.0, 2.0, 0.0]), torch.tensor([[1.0, 1.0, 1.0]]), torch.tensor([[2.0], [-1.0]]), 0.5),
+        # B A is too large for float32
+        (torch.tensor([[1e-30, 0.0]]), torch.tensor([[1e25, 0.0]]), torch.tensor([[1e25], [0.0]]), 1.0),
     ]
 
 
@@ -447,6 +461,11 @@ lora_piece = Exercise(
             "the whole [out, in] matrix, which is to be avoided.",
         ),
         (
+            lambda x, A, B, scale: scale * (x @ (B @ A).T),
+            "you form B A, the whole [out, in] matrix, which costs memory and, with large entries, overflows. x goes "
+            "through A first, then through B.",
+        ),
+        (
             lambda x, A, B, scale: x + lora_output(x, A, B, scale),
             "you add x. The adapter's output is added to that of the layer, W x, which is done elsewhere.",
         ),
@@ -468,6 +487,7 @@ def paired_cases(generator):
     noise = torch.randn(2, 40, generator=generator)
     return [
         (torch.tensor([1.0, 3.0, 2.0, 4.0]), torch.tensor([0.5, 1.5, 1.0, 2.0]), 2),
+        (torch.tensor([1.0, 3.0, 2.0, 4.0, 9.0]), torch.tensor([0.5, 1.5, 1.0, 2.0, 3.0]), 2),  # a span of one token
         (page + 0.2, page + 0.1 * noise[0], 8),
         (page + 0.3 * noise[0], page + 0.3 * noise[1], 5),
         (page[:37], page[:37] + noise[0, :37], 8),  # the last span holds fewer tokens
@@ -509,6 +529,15 @@ paired_piece = Exercise(
                 float(span_means(one - other, span).var() / len(span_means(one, span))),
             ),
             "your difference is right. Its error is the root of what you returned: you stopped at the variance of the mean.",
+        ),
+        (
+            lambda one, other, span: (float(span_means(one - other, span).mean()), paired_error(one, other, span)[1]),
+            "your error is right. The difference is the mean over all tokens; that of the spans gives the tokens of a "
+            "shorter last span more weight than the others.",
+        ),
+        (
+            lambda one, other, span: (paired_error(one, other, span)[0], without_the_rest(one, other, span)[1]),
+            "your difference is right. For its error you dropped the last, shorter span; it counts like the others.",
         ),
     ],
 )

@@ -29,7 +29,7 @@ def choice_cases(generator):
         return logits.to(dtype), torch.randint(vocabulary, (tokens,), generator=generator), start
 
     toy = torch.tensor([[0.0, 0.0, 0.0], [2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 1.0, 5.0]])  # [tokens, vocabulary]
-    first = (toy, torch.tensor([2, 0, 1, 2]), 2)
+    first = (toy, torch.tensor([2, 0, 1, 2]), 1)
     hopeless = (120 * torch.eye(3)[[0, 1, 2, 0]], torch.tensor([2, 0, 2, 2]), 2)  # a probability below all of float32
     return [first, hopeless, one(6, 10, 5), one(9, 7, 3), one(8, 8, 4), one(12, 50, 6, torch.bfloat16)]
 
@@ -109,8 +109,8 @@ scoring = Exercise(
             lambda logits, ids, start: float(
                 logits.log_softmax(-1).float()[torch.arange(start, len(ids)) - 1, ids[start:]].sum()
             ),
-            "your sums are in float32, but log_softmax itself still ran in half precision, and float() does not bring its "
-            "lost digits back. Convert the logits first.",
+            "your sums are in float32, but log_softmax itself still ran in half precision, and float() does not bring "
+            "its lost digits back. Convert the logits first.",
         ),
         (
             lambda logits, ids, start: float(per_token(logits, ids)[-1]),
@@ -234,10 +234,10 @@ def standard_error(right):
 
 
 def standard_error_cases(generator):
-    four = torch.tensor([1.0, 1.0, 1.0, 0.0]).double()
+    six = torch.tensor([1.0, 1.0, 1.0, 0.0, 1.0, 1.0]).double()
     two, rare = torch.tensor([0.0, 1.0]).double(), torch.zeros(1000).double()
     rare[0] = 1
-    cases = [four, torch.ones(5).double(), two, rare, flips(generator, 68, 0.7), flips(generator, 300, 0.4)]
+    cases = [six, torch.ones(5).double(), two, rare, flips(generator, 68, 0.7), flips(generator, 300, 0.4)]
     return [(case,) for case in cases]
 
 
@@ -381,18 +381,18 @@ difference = Exercise(
         ),
         (
             lambda a, b: (float((b - a).mean()), float((b - a)[a != b].std() / math.sqrt(len(a)))),
-            "the difference is right. For the error you took the standard deviation of the changed items alone; the zeros "
-            "of the others belong to it.",
+            "the difference is right. For the error you took the standard deviation of the changed items alone; the "
+            "zeros of the others belong to it.",
         ),
         (
             lambda a, b: (float((b - a).mean()), float((b - a).std() / (a != b).sum().sqrt())),
-            "the difference is right. For the error you divided by the root of the number of changed items; divide by the "
-            "root of the number of all items.",
+            "the difference is right. For the error you divided by the root of the number of changed items; divide by "
+            "the root of the number of all items.",
         ),
         (
             lambda a, b: (float((b - a).mean()), standard_error((a != b).double())),
-            "the difference is right. Your error is that of the share of changed items, by p(1 - p), which counts lost and "
-            "gained alike: take the standard deviation of the changes, -1, 0 and 1.",
+            "the difference is right. Your error is that of the share of changed items, by p(1 - p), which counts "
+            "lost and gained alike: take the standard deviation of the changes, -1, 0 and 1.",
         ),
         (
             lambda a, b: (float((b - a).mean()), float((b - a).std(correction=0) / math.sqrt(len(a)))),
@@ -516,8 +516,8 @@ coins = Exercise(
             lambda lost, gained: min(
                 1.0, 2 * sum(math.comb(lost + gained, k) / 2.0 ** (lost + gained) for k in range(min(lost, gained) + 1))
             ),
-            "right, but not for many items: as a float, 2.0 ** n overflows above n = 1023. Python's whole numbers do not: "
-            "divide by 2**n.",
+            "right, but not for many items: as a float, 2.0 ** n overflows above n = 1023. Python's whole numbers do "
+            "not: divide by 2**n.",
         ),
     ],
     tolerance=1e-9,

@@ -179,8 +179,8 @@ orphaned = Exercise(
         ),
         (
             lambda mask, share: int((mask.sum(dim=0) >= round(share * mask.shape[0])).sum()),
-            "you rounded the share to the nearest number of weights. Where that is down, inputs count that have lost less "
-            "than the share. Compare fractions.",
+            "you rounded the share to the nearest number of weights. Where that is down, inputs count that have lost "
+            "less than the share. Compare fractions.",
         ),
         (
             lambda mask, share: orphans(mask, 0.9),
@@ -188,8 +188,8 @@ orphaned = Exercise(
         ),
         (
             lambda mask, share: int(((~mask).double().mean(dim=0) <= 1 - share).sum()),
-            "you compared what is kept with 1 - share, which rounding makes a little too small here: 1 - 0.9 is less than "
-            "0.1. Compare what is pruned with the share itself.",
+            "you compared what is kept with 1 - share, which rounding makes a little too small here: 1 - 0.9 is less "
+            "than 0.1. Compare what is pruned with the share itself.",
         ),
         (
             lambda mask, share: int((mask.sum(dim=0) >= share).sum()),
@@ -221,7 +221,7 @@ def weighed_cases(generator):
     random = torch.rand(6, generator=generator), 10 + torch.rand(6, generator=generator) * 90
     alike = torch.full((3,), 0.02), torch.tensor([10.0, 20.0, 30.0])  # no difference: the target for all
     small = torch.tensor([1e-4, 3e-4]), torch.tensor([1.0, 3.0])  # small shares are not yet alike
-    return [(*toy, 0.5, 0.08), (*toy, 0.7, 0.04), (*random, 0.6, 0.1), (*alike, 0.5, 0.08), (*small, 0.5, 0.08)]
+    return [(*toy, 0.6, 0.08), (*toy, 0.7, 0.04), (*random, 0.6, 0.1), (*alike, 0.5, 0.08), (*small, 0.5, 0.08)]
 
 
 def stretched(shares, spread):
@@ -286,8 +286,8 @@ owl = Exercise(
                 if shares.max() - shares.min() < 1e-3
                 else weighed_sparsities(shares, sizes, target, spread)
             ),
-            "you treat small differences as none. Shares are small numbers: only if all are equal does every block get the "
-            "target.",
+            "you treat small differences as none. Shares are small numbers: only if all are equal does every block "
+            "get the target.",
         ),
     ],
     difficulty=2,
@@ -382,9 +382,9 @@ growing = Exercise(
     hints=(
         "Write parts = weight * mean, and the error as the sum of the pruned parts. Multiply the parts by the sign of "
         "the error: positive ones help when they come back, negative ones when they go.",
-        "Grow: (towards / variance) with -inf where kept or where towards <= 0, argmax. Prune: |weight| · norm with inf "
-        "where pruned or where towards >= 0, argmin. Swap both only where the new |error| is smaller and something could "
-        "be pruned.",
+        "Grow: (towards / variance) with -inf where kept or where towards <= 0, argmax. Prune: |weight| · norm with "
+        "inf where pruned or where towards >= 0, argmin. Swap both only where the new |error| is smaller and "
+        "something could be pruned.",
     ),
     wrong=[
         (
@@ -398,13 +398,13 @@ growing = Exercise(
         ),
         (
             lambda *given: _refined(*given, grow=lambda parts, towards, variance: parts / variance),
-            "you took the largest part, sign included. Where the error is negative, so are the parts that help, and the "
-            "largest of them is the one nearest to 0: compare sizes.",
+            "you took the largest part, sign included. Where the error is negative, so are the parts that help, and "
+            "the largest of them is the one nearest to 0: compare sizes.",
         ),
         (
             lambda *given: _refined(*given, growable=lambda towards: towards < torch.inf),
-            "right, but for a feature that is always 0: its part and its variance are 0, and argmax takes 0 / 0, which is "
-            "NaN, for the largest. Only a part with the sign of the error may come back: towards > 0.",
+            "right, but for a feature that is always 0: its part and its variance are 0, and argmax takes 0 / 0, "
+            "which is NaN, for the largest. Only a part with the sign of the error may come back: towards > 0.",
         ),
         (
             lambda *given: _refined(*given, grow=lambda parts, towards, variance: towards),
@@ -438,8 +438,8 @@ growing = Exercise(
         ),
         (
             lambda *given: _refined(*given, accept=lambda after, error, possible: possible),
-            "you changed every row that has something to grow and something to prune. It stays as it is if its |error| would "
-            "not become smaller.",
+            "you changed every row that has something to grow and something to prune. It stays as it is if its "
+            "|error| would not become smaller.",
         ),
         (
             lambda *given: _refined(
@@ -449,8 +449,8 @@ growing = Exercise(
         ),
         (
             lambda *given: _refined(*given, prunable=lambda towards: towards <= 0),
-            "you pruned a kept weight whose part is 0. That does not make the error smaller: only a part of the opposite "
-            "sign does.",
+            "you pruned a kept weight whose part is 0. That does not make the error smaller: only a part of the "
+            "opposite sign does.",
         ),
         (
             lambda *given: _refined(*given, prune=False),
@@ -608,8 +608,8 @@ relative = Exercise(
         ),
         (
             lambda weight, norm, power: weight.sign() * ria_score(weight, norm, power),
-            "your scores keep the sign of the weight, so the large negative weights are pruned first. The absolute value "
-            "belongs above the fraction as well.",
+            "your scores keep the sign of the weight, so the large negative weights are pruned first. The absolute "
+            "value belongs above the fraction as well.",
         ),
         (
             lambda weight, norm, power: (ria_score(weight, torch.ones_like(norm), power) * norm) ** power,
@@ -648,7 +648,7 @@ def owl_sparsities(shares, target, spread=0.08):
 
 def owl_cases(generator):
     return [
-        (torch.tensor([0.01, 0.02, 0.05, 0.02]), 0.5, 0.08),
+        (torch.tensor([0.01, 0.02, 0.05, 0.02]), 0.6, 0.08),
         (torch.tensor([0.3, 0.1]), 0.7, 0.04),
         (torch.rand(7, generator=generator), 0.6, 0.1),
         (torch.full((3,), 0.02), 0.5, 0.08),
@@ -707,8 +707,8 @@ adaptive = Exercise(
                 if shares.max() - shares.min() < 1e-3
                 else owl_sparsities(shares, target, spread)
             ),
-            "you treat small differences as none. Shares are small numbers: only if all are equal does every block get the "
-            "target.",
+            "you treat small differences as none. Shares are small numbers: only if all are equal does every block "
+            "get the target.",
         ),
         (
             lambda shares, target, spread: (

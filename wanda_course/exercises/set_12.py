@@ -353,8 +353,8 @@ alternating = Exercise(
         ),
         (
             remembered_last,
-            "you remember after solving. The dual is what the choice of this round takes away, and the solution is pulled "
-            "towards kept - dual with it: choose, remember, solve.",
+            "you remember after solving. The dual is what the choice of this round takes away, and the solution is "
+            "pulled towards kept - dual with it: choose, remember, solve.",
         ),
         (
             lambda *given: _alternating(*given, remember=lambda dual, current, kept: dual + kept - current),
@@ -370,8 +370,8 @@ alternating = Exercise(
         ),
         (
             lambda *given: _alternating(*given, result=lambda current, kept, mask: kept),
-            "you returned what the last step chose, before it was solved for. Return the last solution, with zeros where "
-            "that step chose them.",
+            "you returned what the last step chose, before it was solved for. Return the last solution, with zeros "
+            "where that step chose them.",
         ),
     ],
     difficulty=3,
@@ -571,8 +571,8 @@ in_fours = Exercise(
         ),
         (
             four_by_four,
-            "you cut H down to the group before you computed the changes. The weights that are pruned in other groups are "
-            "part of the error: take all of the row, then forbid swaps between groups.",
+            "you cut H down to the group before you computed the changes. The weights that are pruned in other groups "
+            "are part of the error: take all of the row, then forbid swaps between groups.",
         ),
         (
             counted_within_the_group,

@@ -145,7 +145,7 @@ def partial_squares_cases(generator):
     by_hand = [torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.tensor([[5.0, 1.0]]), torch.tensor([[0.0, 4.0]])]
     several = [normal(generator, tokens, 4) for tokens in (3, 8, 5, 2, 6)]
     half = [(300 * normal(generator, 4, 3)).half() for _ in range(3)]
-    large = [torch.tensor([[1e20, 1.0]])]  # the square of 1e20 overflows in float32
+    large = [torch.tensor([[3e19, 1.0], [4e19, 2.0]])]  # its squares overflow in float32
     tall = [torch.ones(3, 2)]  # more tokens than features, and nothing for the second process
     return [
         (by_hand, 0, 2),
@@ -200,7 +200,8 @@ partial = Exercise(
                 (batch.float().square().sum(dim=0).double() for batch in batches[rank::size]),
                 torch.zeros(batches[0].shape[1], dtype=torch.float64),
             ),
-            "you squared in float32, where the square of 1e20 is infinite. Convert to float64 first.",
+            "you squared in float32, which has no room for the square of 1e20 and drops digits of others. Convert to "
+            "float64 first.",
         ),
         (
             lambda batches, rank, size: sum(
@@ -224,7 +225,8 @@ partial = Exercise(
                 (batch.double().square().mean(dim=0) for batch in batches[rank::size]),
                 torch.zeros(batches[0].shape[1], dtype=torch.float64),
             ),
-            "you averaged over the tokens of a batch. Batches differ in length, and only sums add up to that of all tokens.",
+            "you averaged over the tokens of a batch. Batches differ in length, and only sums add up to that of all "
+            "tokens.",
         ),
     ],
     difficulty=1,
@@ -394,7 +396,8 @@ def peak_as_a_sum(blocks, embedding, itemsize):
 
 
 @peak.misconception(
-    "you put the largest layer of the model beside the largest block. Take each block with the largest layer of its own."
+    "you put the largest layer of the model beside the largest block. Take each block with the largest layer of its "
+    "own."
 )
 def peak_of_parts_that_never_meet(blocks, embedding, itemsize):
     start, _, two = _moments(blocks, embedding, itemsize)
@@ -512,10 +515,10 @@ def seconds_with_cases(generator):
     by_hand = {"capture": 1.0, "statistics": 8.0, "recompute": 7.0, "select": 3.0}
     repair = {"capture": 0.5, "statistics": 14.0, "recompute": 6.5, "select": 40.0}
     return [
+        (by_hand, 10, 4),
         (by_hand, 8, 4),
         (repair, 128, 4),
         (repair, 128, 1),
-        (by_hand, 10, 4),
         (by_hand, 5, 5),
         (repair, 7, 2),
     ]
@@ -583,7 +586,8 @@ saved = Exercise(
             lambda phases, windows, processes: (
                 seconds_with(phases, windows, processes) + (processes - 1) * phases["select"]
             ),
-            "you multiplied `select` by the number of processes. All choose at the same time: it takes as long as before.",
+            "you multiplied `select` by the number of processes. All choose at the same time: it takes as long as "
+            "before.",
         ),
     ],
     difficulty=2,

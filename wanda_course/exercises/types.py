@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from typing import NamedTuple
 
+import torch
+
 
 class Misconception(NamedTuple):
     """A wrong idea that many have, and what to say to a learner whose results equal its own.
@@ -26,9 +28,9 @@ class Exercise:
             in the build edition.
         title: in a few words.
         solution: the reference function. Its source is what `exercises.solution` shows.
-        cases: function(torch.Generator) -> list of argument tuples; hand-made ones first, then random ones.
+        cases: function(torch.Generator) -> list of argument tuples; hand-made ones first, then random ones. `draw` calls it.
         hints: (first, second): a nudge, then nearly the answer.
-        wrong: list of (function, diagnosis), each told apart by the cases from the solution and from the others.
+        wrong: list of (function, diagnosis), each told apart by the cases of seed 0 from the solution and from the others.
         tolerance: relative and absolute difference that still counts as equal.
         difficulty, importance: from 1 to 3. minutes: that most learners need.
     """
@@ -50,10 +52,23 @@ class Exercise:
         """The wrong ideas, as a list of `Misconception`."""
         return [Misconception(*pair) for pair in self.wrong]
 
+    def draw(self, seed=0):
+        """The cases of seed 0 and, if another is given, its own after them.
+
+        The random cases of a few seeds happen to hide a misconception. Those of seed 0 do not: the tests check it.
+        """
+        seeds = (0, seed) if seed else (0,)
+        return [case for number in seeds for case in self.cases(torch.Generator().manual_seed(number))]
+
     @property
     def is_piece(self):
         """Whether it is a piece of a notebook's own code."""
         return ".b" in self.key
+
+    @property
+    def points(self):
+        """What a right answer earns in a graded course: its importance."""
+        return self.importance
 
     @property
     def effort(self):

@@ -1,0 +1,5 @@
+"""`python -m wanda_course.editions`."""
+
+from .command import main
+
+main()

@@ -1,0 +1,1 @@
+"""Mark submitted notebooks: `wanda-mark` (see `cli`)."""
