@@ -334,7 +334,12 @@ def test_images_that_are_added_between_blocks_are_seen(first, tmp_path):
     model.save_pretrained(tmp_path / "source")
     with pytest.raises(ValueError, match="changes the hidden states between model.language_model.layers.0 and"):
         wanda.prune_checkpoint(tmp_path / "source", tmp_path / "target", batches, progress=False)
+    seen = []
+    model.model.visual.blocks[0].register_forward_hook(lambda *_: seen.append(1))
     wanda.prune(model, batches, progress=False)
+    assert (
+        len(seen) == {"image": 3 + 1, "text": 1 + 1}[first]
+    )  # three ways are tried on the first batch; then not once a block
     reference_walk(expected, batches)
     for name, mask in zeros(expected).items():
         assert (zeros(model)[name] == mask).double().mean() > 0.999, name
