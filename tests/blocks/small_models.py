@@ -70,17 +70,28 @@ ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 SETTINGS = {  # what a class of configurations needs besides, where no rule covers it
     "ASTConfig": {"max_length": 32, "num_mel_bins": 16},
     "BambaConfig": {"attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_head": 8},
+    "BitConfig": {"num_groups": 1},
     "Blip2Config": {"num_query_tokens": 4, "image_token_index": 2},
-    "BltConfig": {"encoder_hash_byte_group_vocab": 128},
-    "CohereCompassTextConfig": {"rope_parameters": {"full_attention": ROPE, "sliding_attention": ROPE}},
+    "ChameleonConfig": {"vocabulary_map": {"<image>": 2}},
+    "ChameleonVQVAEConfig": {
+        "base_channels": 32,
+        "latent_channels": 32,
+        "num_embeddings": 128,
+        "channel_multiplier": [1, 1],
+    },
     "Cohere2VisionConfig": {"alignment_intermediate_size": 64},
+    "CohereCompassTextConfig": {"rope_parameters": {"full_attention": ROPE, "sliding_attention": ROPE}},
     "CpmAntConfig": {"dim_ff": 64, "dim_head": 8},
     "CvtConfig": {"depth": [1, 2, 3]},
     "DbrxAttentionConfig": {"clip_qkv": 8.0, "rope_theta": 10000.0},
     "DbrxFFNConfig": {"ffn_hidden_size": 64},
+    "DeepseekOcr2SamVisionConfig": {"mlp_dim": 64, "output_channels": 32, "downsample_channels": [32, 32]},
     "DeepseekOcr2TextConfig": {"mlp_layer_types": ["dense", "sparse", "sparse"], "num_experts_per_tok": 2},
+    "DiffusionGemmaTextConfig": {"num_experts": 4, "top_k_experts": 2},
     "DonutSwinConfig": {"patch_size": 4},
     "Dots1Config": {"n_shared_experts": 1},
+    "Emu3Config": {"vocabulary_map": {"<image>": 2, "<|extra_200|>": 2, "<|extra_201|>": 2}},
+    "Emu3VQVAEConfig": {"base_channels": 32, "latent_channels": 32, "channel_multiplier": [1, 1]},
     "Ernie4_5_VLMoeTextConfig": {"moe_intermediate_size": [24, 24], "moe_num_experts": 4, "moe_k": 2},
     "FunnelConfig": {"block_sizes": [1, 1], "d_head": 8, "d_inner": 64},
     "Gemma3nTextConfig": {
@@ -90,7 +101,6 @@ SETTINGS = {  # what a class of configurations needs besides, where no rule cove
         "activation_sparsity_pattern": None,
     },
     "GPTNeoConfig": {"num_hidden_layers": 2, "attention_types": [[["global", "local"], 1]]},
-    "Granite4VisionConfig": {"deepstack_layer_map": [[0, 0]], "downsample_rate": "1/2"},
     "GraniteMoeHybridConfig": {
         "num_hidden_layers": 4,
         "layer_types": ["linear_attention", "full_attention"] * 2,
@@ -98,6 +108,7 @@ SETTINGS = {  # what a class of configurations needs besides, where no rule cove
         "mamba_d_head": 8,
     },
     "InstructBlipConfig": {"num_query_tokens": 4, "image_token_index": 2},
+    "InstructBlipVideoConfig": {"num_query_tokens": 4, "video_token_index": 2},
     "JanusVisionConfig": {"projection_dim": 32},
     "JanusVQVAEConfig": {
         "num_embeddings": 128,
@@ -118,8 +129,11 @@ SETTINGS = {  # what a class of configurations needs besides, where no rule cove
     "LukeConfig": {"entity_vocab_size": 128, "entity_emb_size": 32},
     "Mamba2Config": {"head_dim": 16, "n_groups": 2},
     "Mistral4Config": {"head_dim": 16},
+    "MobileNetV1Config": {"depth_multiplier": 0.25},
     "MobileViTV2Config": {"width_multiplier": 0.25, "patch_size": 2},
     "Molmo2AdapterConfig": {"vision_feature_layer": [2, 1]},
+    "NeoMMEConfig": {"head_dim": 16},
+    "PaddleOCRTextConfig": {"rope_parameters": ROPE | {"mrope_section": [1, 1, 2]}},
     "PerceiverConfig": {"num_latents": 8, "d_latents": 32, "d_model": 32, "num_self_attends_per_block": 2},
     "Phi4MultimodalAudioConfig": {
         "num_blocks": 2,
@@ -132,9 +146,9 @@ SETTINGS = {  # what a class of configurations needs besides, where no rule cove
         "num_encoder_attention_heads": 4,
         "num_decoder_attention_heads": 4,
     },
+    "Qwen3ASREncoderConfig": {"downsample_hidden_size": 32, "output_dim": 32},
     "Qwen3OmniMoeAudioEncoderConfig": {"downsample_hidden_size": 32, "output_dim": 32},
     "Qwen3OmniMoeVisionEncoderConfig": {"deepstack_visual_indexes": [0, 1]},
-    "Qwen3ASREncoderConfig": {"downsample_hidden_size": 32, "output_dim": 32},
     "ReformerConfig": {"axial_pos_embds": False, "attention_head_size": 8},
     "RoCBertConfig": {"pronunciation_vocab_size": 128, "shape_vocab_size": 128},
     "Step3p7TextConfig": {"sliding_window": 8},
@@ -143,27 +157,9 @@ SETTINGS = {  # what a class of configurations needs besides, where no rule cove
     "WhisperConfig": {"max_source_positions": 32, "num_mel_bins": 16},
     "XLNetConfig": {"d_head": 8, "d_inner": 64},
     "XmodConfig": {"default_language": "en_XX"},
-    "ZambaConfig": {"num_hidden_layers": 4, "layers_block_type": ["linear_attention", "hybrid"] * 2},
     "Zamba2Config": {"num_hidden_layers": 4, "layers_block_type": ["linear_attention", "hybrid"] * 2},
+    "ZambaConfig": {"num_hidden_layers": 4, "layers_block_type": ["linear_attention", "hybrid"] * 2},
     "ZayaConfig": {"num_experts_per_tok": 1},
-    "BitConfig": {"num_groups": 1},
-    "ChameleonConfig": {"vocabulary_map": {"<image>": 2}},
-    "ChameleonVQVAEConfig": {
-        "base_channels": 32,
-        "latent_channels": 32,
-        "num_embeddings": 128,
-        "channel_multiplier": [1, 1],
-    },
-    "DeepseekOcr2SamVisionConfig": {"mlp_dim": 64, "output_channels": 32, "downsample_channels": [32, 32]},
-    "DiffusionGemmaTextConfig": {"num_experts": 4, "top_k_experts": 2},
-    "EfficientNetConfig": {"width_coefficient": 0.1, "depth_coefficient": 0.1},
-    "Emu3Config": {"vocabulary_map": {"<image>": 2, "<|extra_200|>": 2, "<|extra_201|>": 2}},
-    "Emu3VQVAEConfig": {"base_channels": 32, "latent_channels": 32, "channel_multiplier": [1, 1]},
-    "Glm5NextTextConfig": {"qk_rope_head_dim": 0},
-    "InstructBlipVideoConfig": {"num_query_tokens": 4, "video_token_index": 2},
-    "MobileNetV1Config": {"depth_multiplier": 0.25},
-    "NeoMMEConfig": {"head_dim": 16},
-    "PaddleOCRTextConfig": {"rope_parameters": ROPE | {"mrope_section": [1, 1, 2]}},
 }
 MISSING = object()
 TOKENS = torch.randint(3, 128, (4, 24), generator=torch.Generator().manual_seed(1))
@@ -200,9 +196,8 @@ def small(config):
             sizes[name] = small(value(name))
     rope = value("rope_parameters")
     if "mrope_section" in getattr(config, "ignore_keys_at_rope_validation", ()) and "rope_type" in rope:
-        half = (
-            int(SIZES["head_dim"] * rope.get("partial_rotary_factor", 1)) // 2
-        )  # its sections fill a head's rotary half
+        # Its sections fill the half of a head that is rotated.
+        half = int(SIZES["head_dim"] * rope.get("partial_rotary_factor", 1)) // 2
         sizes["rope_parameters"] = rope | {"mrope_section": [half // 3, half // 3, half - 2 * (half // 3)]}
     return type(config)(**sizes | SETTINGS.get(type(config).__name__, {}))
 

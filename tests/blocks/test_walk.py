@@ -351,7 +351,7 @@ def test_a_state_is_handed_on_by_each_block_for_each_batch():
     sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
     sizes |= {
         "vocab_size": VOCABULARY,
-        "intermediate_size": 64,
+        "moe_intermediate_size": 24,
         "head_dim": 8,
         "num_experts": 4,
         "num_experts_per_tok": 1,
