@@ -154,9 +154,10 @@ def _mask(batch, name):
 def _check_padding(block, hidden, masks):
     """Raise ValueError if the first block reads other positions than a mask tells of: Longformer pads a padded batch further."""
     for states, (mask, *_) in zip(hidden, masks, strict=True):
-        if mask is not None and mask.shape != states.shape[:2] and (mask.numel(),) != states.shape[:-1]:
+        shape = states.shape  # [batch, length, hidden], with the streams of hyper-connections after these or before all
+        if mask is not None and mask.shape not in (shape[:2], shape[-3:-1]) and (mask.numel(),) != shape[:-1]:
             raise ValueError(
-                f"{block.name} reads hidden states of shape {tuple(states.shape)} for an attention_mask of shape "
+                f"{block.name} reads hidden states of shape {tuple(shape)} for an attention_mask of shape "
                 f"{tuple(mask.shape)}, so padding cannot be told from tokens; use calibration windows without padding"
             )
 

@@ -72,6 +72,7 @@ SETTINGS = {  # what a class of configurations needs besides, where no rule cove
     "BambaConfig": {"attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_head": 8},
     "BitConfig": {"num_groups": 1},
     "Blip2Config": {"num_query_tokens": 4, "image_token_index": 2},
+    "BltConfig": {"encoder_hash_byte_group_vocab": 128},
     "ChameleonConfig": {"vocabulary_map": {"<image>": 2}},
     "ChameleonVQVAEConfig": {
         "base_channels": 32,
