@@ -184,7 +184,7 @@ def write(lines):
         - "By magnitude in part": a block uses the weights of some layers without calling them, so that their inputs are not seen.
         - "Not built small": the sizes that the test sets do not suit the family's configuration.
         - "Not tested": the small model fails on the test's batches, for lack of an input or because of its sizes.
-        - Padded: whether a padded window gives the masks of the window without padding. Saved: whether `save` and
+        - Padded: whether a padded window, in a batch with a longer one, gives the masks of both without padding. Saved: whether `save` and
           `from_pretrained` give the pruned model back. Streamed: whether `prune_checkpoint` gives the same bits.
 
         | family | kind | outcome | detail | padded | saved | streamed |

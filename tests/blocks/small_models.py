@@ -91,6 +91,7 @@ SETTINGS = {  # what a class of configurations needs besides, where no rule cove
     "DiffusionGemmaTextConfig": {"num_experts": 4, "top_k_experts": 2},
     "DonutSwinConfig": {"patch_size": 4},
     "Dots1Config": {"n_shared_experts": 1},
+    "EfficientNetConfig": {"width_coefficient": 0.1, "depth_coefficient": 0.1},
     "Emu3Config": {"vocabulary_map": {"<image>": 2, "<|extra_200|>": 2, "<|extra_201|>": 2}},
     "Emu3VQVAEConfig": {"base_channels": 32, "latent_channels": 32, "channel_multiplier": [1, 1]},
     "Ernie4_5_VLMoeTextConfig": {"moe_intermediate_size": [24, 24], "moe_num_experts": 4, "moe_k": 2},

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from ..blocks.collect import collect
 from ..blocks.replay import NeedsSteps, capture, replay
+from ..blocks.stacks import reads_tokens
 from ..devices.cpu_threads import each, threads_for
 from ..devices.offload import check_device
 from ..devices.timing import Clock
@@ -84,6 +85,10 @@ def prune_checkpoint(
         raise ValueError(f"target {str(target)!r} lies in the source {str(folder)!r}, which is never written to")
     check_target(target)
     skeleton = Skeleton(folder)
+    if not reads_tokens(skeleton.model):
+        raise ValueError(
+            f"{type(skeleton.model).__name__} reads no text, so it cannot be streamed; use wanda.load and wanda.prune"
+        )
     plan = make_plan(skeleton.model, skeleton.blocks(skip), options, calibration, batch_size, device)
     given = {"method": method, "pattern": pattern, "group": group, "update": update, "propagate": propagate}
     given["skip"] = [skip] if isinstance(skip, str) else list(skip)
