@@ -9,7 +9,7 @@ NEVER_LESS = {
     "encoder": "bert deberta-v2 modernbert roberta",
     "encoder-decoder": "bart t5",
     "image and text": "blip gemma4 llava qwen3_vl",
-    "images": "convnext dinov2 swin vit",
+    "images": "convnext dinov2 vit",
     "sound": "wav2vec2",
 }
 QUICK = [(kind, name) for kind, names in NEVER_LESS.items() for name in names.split()]
