@@ -93,6 +93,8 @@ def prune(
         for block in tqdm(blocks, desc=options.name, unit="block", disable=not progress):
             with clock("capture"):
                 hidden, calls = walk.inputs(block)
+            if block is blocks[0]:
+                _check_padding(block, hidden, plan.masks(block))
             dense = propagate == "dense"
             with visiting(block.module, device) as home, walk.recording_extras(block):
                 outputs, threads = StatesOn(home), 1 if walk.stepwise else threads_for(block.module, plan.batches)
@@ -147,6 +149,17 @@ class Plan:
 
 def _mask(batch, name):
     return batch[name].bool() if name in batch else None
+
+
+def _check_padding(block, hidden, masks):
+    """Raise ValueError if the first block reads other positions than a mask tells of: Longformer pads a padded batch further."""
+    for states, (mask, *_) in zip(hidden, masks, strict=True):
+        shape = states.shape  # [batch, length, hidden], with the streams of hyper-connections after these or before all
+        if mask is not None and mask.shape not in (shape[:2], shape[-3:-1]) and (mask.numel(),) != shape[:-1]:
+            raise ValueError(
+                f"{block.name} reads hidden states of shape {tuple(shape)} for an attention_mask of shape "
+                f"{tuple(mask.shape)}, so padding cannot be told from tokens; use calibration windows without padding"
+            )
 
 
 def make_plan(model, blocks, options, calibration, batch_size, device):

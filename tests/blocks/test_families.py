@@ -5,7 +5,7 @@ import pytest
 
 # Whatever the version, these are built and equal the reference. They are the quick ones, part of `make test`.
 NEVER_LESS = {
-    "causal": "bloom deepseek_v3 gemma2 gpt2 gpt_oss llama mistral mixtral olmoe opt phi3 qwen2 qwen2_moe qwen3 qwen3_moe",
+    "causal": "bloom deepseek_v3 falcon gemma2 gpt2 gpt_oss llama mistral mixtral olmoe opt phi3 qwen2 qwen2_moe qwen3 qwen3_moe",
     "encoder": "bert deberta-v2 modernbert roberta",
     "encoder-decoder": "bart t5",
     "image and text": "blip gemma4 llava qwen3_vl",

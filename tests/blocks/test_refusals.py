@@ -146,6 +146,20 @@ def test_pictures_in_a_batch_are_seen(seeing):
     assert not torch.equal(*masks)
 
 
+def test_layers_that_share_a_weight_are_refused_and_the_others_pruned():
+    """As in Zamba2: the first of the blocks would be pruned before it is known what the other reads."""
+    model = tiny()
+    first, *_, last = model.model.layers
+    last.mlp = first.mlp
+    last.self_attn.q_proj.weight = first.self_attn.q_proj.weight
+    for skip, part in (((), "self_attn"), ("q_proj", "mlp")):
+        with pytest.raises(ValueError, match=rf"layers\.2\.{part}.* share one weight; pass skip=\('{part}',\)"):
+            wanda.prune(model, IDS, skip=skip, progress=False)
+    report = wanda.prune(model, IDS, skip=("q_proj", "mlp"), progress=False)
+    assert report.sparsity == 0.5
+    assert len(report.layers) == 3 * 3
+
+
 class Grouped(nn.Linear):
     """A linear layer of two groups: each half of the outputs reads its own half of the inputs, [..., 2, in]."""
 

@@ -267,6 +267,17 @@ def test_the_blocks_of_convnext_are_its_stages():
     assert all("pwconv" in layer.name for layer in report.layers)
 
 
+def test_images_that_are_padded_to_a_number_of_patches_are_refused():
+    model = seeded(transformers.Siglip2VisionModel, transformers.Siglip2VisionConfig(**VISION | {"num_patches": 16}))
+    patches = torch.randn(1, 16, 3 * model.config.patch_size**2, generator=torch.Generator().manual_seed(0))
+    batch = {"pixel_values": patches, "spatial_shapes": torch.tensor([[3, 4]])}
+    batch["pixel_attention_mask"] = (torch.arange(16)[None] < 12).long()
+    with pytest.raises(ValueError, match="the pixel_attention_mask of pixel_values has padding"):
+        wanda.prune(model, [batch], progress=False)
+    whole = batch | {"spatial_shapes": torch.tensor([[4, 4]]), "pixel_attention_mask": torch.ones(1, 16).long()}
+    assert wanda.prune(model, [whole], progress=False).sparsity == 0.5
+
+
 def test_padded_sound_is_refused():
     small = {"conv_dim": (16, 16), "conv_kernel": (10, 3), "conv_stride": (5, 2), "num_feat_extract_layers": 2}
     small |= {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 4, "vocab_size": 32}
@@ -323,7 +334,12 @@ def test_images_that_are_added_between_blocks_are_seen(first, tmp_path):
     model.save_pretrained(tmp_path / "source")
     with pytest.raises(ValueError, match="changes the hidden states between model.language_model.layers.0 and"):
         wanda.prune_checkpoint(tmp_path / "source", tmp_path / "target", batches, progress=False)
+    seen = []
+    model.model.visual.blocks[0].register_forward_hook(lambda *_: seen.append(1))
     wanda.prune(model, batches, progress=False)
+    assert (
+        len(seen) == {"image": 3 + 1, "text": 1 + 1}[first]
+    )  # three ways are tried on the first batch; then not once a block
     reference_walk(expected, batches)
     for name, mask in zeros(expected).items():
         assert (zeros(model)[name] == mask).double().mean() > 0.999, name
@@ -335,7 +351,7 @@ def test_a_state_is_handed_on_by_each_block_for_each_batch():
     sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
     sizes |= {
         "vocab_size": VOCABULARY,
-        "intermediate_size": 64,
+        "moe_intermediate_size": 24,
         "head_dim": 8,
         "num_experts": 4,
         "num_experts_per_tok": 1,
@@ -375,12 +391,14 @@ def test_a_model_that_answers_at_random_is_named():
         wanda.prune(model, PIXELS, progress=False)
 
 
-def test_a_model_of_two_parts_says_to_prune_each():
+@pytest.mark.parametrize("family", ["CLIP", "Siglip"])
+def test_a_model_of_two_parts_says_to_prune_each(family):
     small = {
         key: VISION[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
     }
-    config = transformers.CLIPConfig(text_config=small | {"vocab_size": VOCABULARY}, vision_config=VISION)
-    model = seeded(transformers.CLIPModel, config)
+    text = small | {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    config = getattr(transformers, f"{family}Config")(text_config=text, vision_config=VISION)
+    model = seeded(getattr(transformers, f"{family}Model"), config)
     with pytest.raises(ValueError, match=r"prune its parts, such as model\.text_model and model\.vision_model"):
         wanda.prune(model, [{"input_ids": IDS, "pixel_values": PIXELS[:2]}], progress=False)
     reports = [
@@ -388,3 +406,21 @@ def test_a_model_of_two_parts_says_to_prune_each():
         wanda.prune(model.vision_model, PIXELS, progress=False),
     ]
     assert all(report.sparsity == 0.5 for report in reports)
+
+
+def test_a_model_that_pads_a_padded_batch_further_is_refused_before_any_weight_changes():
+    config = transformers.LongformerConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        attention_window=16,
+        pad_token_id=0,
+    )
+    model = seeded(transformers.LongformerModel, config)
+    before, ids = copy.deepcopy(model.state_dict()), IDS[:, :16]
+    padded = {"input_ids": ids[:, :12], "attention_mask": (torch.arange(12) < 9).long().expand(len(ids), -1)}
+    with pytest.raises(ValueError, match=r"layer\.0 reads hidden states .* padding cannot be told from tokens"):
+        wanda.prune(model, [ids, padded], progress=False)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())

@@ -93,7 +93,7 @@ def _other_batch(model, takes, part):
     _check_keys(model, takes, part, model.main_input_name)
     if not part[model.main_input_name].numel():
         raise ValueError(f"a calibration batch holds {model.main_input_name} without values")
-    for name in {"attention_mask", "pixel_mask"} & part.keys():
+    for name in {"attention_mask", "pixel_mask", "pixel_attention_mask"} & part.keys():
         if not part[name].all():
             raise ValueError(
                 f"the {name} of {model.main_input_name} has padding, which cannot be identified in the layers' inputs; "
@@ -151,7 +151,7 @@ def _text_batch(model, takes, part):
     if mask.shape != ids.shape:
         raise ValueError(f"attention_mask has shape {tuple(mask.shape)}, input_ids {tuple(ids.shape)}; they must agree")
     _check_mask("attention_mask", mask)
-    if not mask.all() and lacks_decoder_inputs(takes, part):
+    if not mask.all() and has_encoder(model) and lacks_decoder_inputs(takes, part):
         raise ValueError("input_ids has padding, and the decoder would read it; add decoder_input_ids, or labels")
     if not mask.all():
         batch["attention_mask"] = mask.to(device)

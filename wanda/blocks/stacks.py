@@ -45,9 +45,9 @@ def find_blocks(model, skip=()):
     Returns: list of `Block`.
 
     Raises:
-        ValueError, naming the layer: nothing to prune, a skip pattern that matches nothing, or weights in a form that
-            cannot be pruned (quantized, or fused in one tensor in a way that transformers' experts interface does not
-            describe).
+        ValueError, naming the layer: nothing to prune, a skip pattern that matches nothing, weights that two layers share, or
+            weights in a form that cannot be pruned (quantized, or fused in one tensor in a way that transformers' experts
+            interface does not describe).
     """
     skip = tuple(skip) if isinstance(skip, Iterable) and not isinstance(skip, str) else (skip,)
     if not all(isinstance(pattern, str) for pattern in skip):
@@ -61,6 +61,7 @@ def find_blocks(model, skip=()):
         for layer in layers:
             check_layer(layer)
         blocks.append(Block(block.name, block.module, layers))
+    _refuse_shared_weights(blocks)
     names = [layer.name for block in everything for layer in block.layers]
     for pattern in skip:
         if not any(matches(name, pattern) for name in names) and not any(
@@ -109,9 +110,10 @@ def token_embedding(model):
     if not (reads_tokens(model) and hasattr(model, "get_input_embeddings")):
         return None
     try:
-        return model.get_input_embeddings()
+        embedding = model.get_input_embeddings()
     except NotImplementedError:  # CLIP has one in its text model only
         return None
+    return embedding if isinstance(embedding, nn.Module) else None  # Perceiver gives its latent states
 
 
 def _find_stacks(model):
@@ -124,11 +126,13 @@ def _find_stacks(model):
         return _largest_stack(model, model.get_encoder()) + _largest_stack(model, model.get_decoder())
     if not reads_tokens(model):
         return _largest_stack(model, model)
-    if not isinstance(getattr(token_embedding(model), "weight", None), torch.Tensor):
+    if hasattr(model, "get_text_features") and model.get_output_embeddings() is None:  # CLIP, but not BLIP-2
         raise ValueError(
-            f"{type(model).__name__} has no single embedding of tokens; prune its parts, such as model.text_model and "
-            "model.vision_model, one after the other"
+            f"{type(model).__name__} encodes texts and images (or sound) apart; prune its parts, such as model.text_model "
+            "and model.vision_model, one after the other"
         )
+    if not isinstance(getattr(token_embedding(model), "weight", None), torch.Tensor):
+        raise ValueError(f"{type(model).__name__} has no single embedding of tokens, so it cannot be pruned as a whole")
     # The decoder is the model without its towers of images or sound.
     return _largest_stack(model, model.get_decoder() if hasattr(model, "get_decoder") else model)
 
@@ -169,6 +173,20 @@ def _embedding_parameters(model):
     for embedding in (token_embedding(model), head):
         if embedding is not None:
             yield from embedding.parameters()
+
+
+def _refuse_shared_weights(blocks):
+    """One layer's mask would be set before it is known what the other reads."""
+    owners = {}
+    for block in blocks:
+        for layer in block.layers:
+            owner = owners.setdefault((id(layer.parameter), getattr(layer, "expert", None)), layer)
+            if owner is not layer:
+                part = layer.name.removeprefix(f"{block.name}.").partition(".")[0]
+                raise ValueError(
+                    f"{owner.name} and {layer.name} share one weight; pass skip=({part!r},) to leave such layers dense "
+                    "and prune the rest"
+                )
 
 
 def _refuse_fused_weights(prefix, block, skip, width):

@@ -3,20 +3,24 @@
 Most blocks hand on their hidden states and nothing else: the arguments of all are recorded at once, and a block's outputs
 are the next one's inputs. Some hand on more (T5's position bias, a shared indexer), or the model changes the states between
 two blocks (an encoder and a decoder, images added to deeper layers). Then the model is run up to each block, while the
-blocks before it return what they returned when they were done: stepwise, at the cost of running the rest of the model,
-towers of images included, again for each block.
+blocks before it return what they returned when they were done: stepwise, at the cost of running the rest of the model again
+for each block. Towers of images or sound run once; their outputs stay in memory.
 """
 
+import copy
 import inspect
+import itertools
 from collections import deque
 from contextlib import contextmanager
 from functools import partial
 
 import torch
 from accelerate.utils import send_to_device
+from transformers import PreTrainedModel
 
+from ..devices.distributed import checksum
 from .calibration import lacks_decoder_inputs
-from .replay import NeedsSteps, capture, forward, forwards_replaced, join, replay, share, split
+from .replay import NeedsSteps, capture, forward, forwards_replaced, join, replay, share, split, tensors
 
 SHORT = 32  # tokens of the window that a model is tried on
 
@@ -32,6 +36,7 @@ class Walk:
     def __init__(self, model, blocks, batches, stepwise=False):
         self.model, self.blocks, self.batches, self.stepwise = model, blocks, batches, stepwise
         self.finished = {}  # stand-ins for the blocks that are done, see `capture`
+        self.towers = {tower: {} for tower in _towers(model, blocks)}  # what each returned, see `_remembering`
         self.hidden, self.calls, self.previous = None, None, None
         self.returned = []
 
@@ -46,7 +51,8 @@ class Walk:
             ):  # in a later batch than the one that `needs_steps` tried, such as the first with an image
                 self.stepwise = True
         if self.stepwise:
-            self.hidden, calls = capture(self.model, [block], self.batches, finished=self.finished)
+            with forwards_replaced({tower: partial(_remembering, known) for tower, known in self.towers.items()}):
+                self.hidden, calls = capture(self.model, [block], self.batches, finished=self.finished)
             if self.previous is not None and self.previous.stack == block.stack:  # free its hidden states
                 self.finished[self.previous.module].keywords["hidden"] = None
             return self.hidden, calls[0]
@@ -83,6 +89,28 @@ def _stand_in(number, states, hidden, extras):
     """What a block that is done returned for batch `number`; where its hidden states are needed no more, any others."""
     states = states if hidden is None else hidden[number]
     return join(states.clone(), extras[number])  # the model may change it in place
+
+
+def _towers(model, blocks):
+    """The models inside a model that hold none of its blocks, such as one of images."""
+    stack, found = {block.module for block in blocks}, []
+    for module in model.modules():  # from the outside in
+        if isinstance(module, PreTrainedModel) and stack.isdisjoint(module.modules()):
+            found += [module] if not any(module in tower.modules() for tower in found) else []
+    return found
+
+
+def _remembering(known, original):
+    """A tower's forward for one of several passes over the same batches, which computes what is not in the dict `known`."""
+    number = itertools.count()
+
+    def forward(*args, **kwargs):
+        key = next(number), *(int(checksum(tensor)) for tensor in tensors((args, kwargs)))
+        if key not in known:
+            known[key] = original(*args, **kwargs)
+        return copy.deepcopy(known[key])  # the model may change it in place
+
+    return forward
 
 
 def needs_steps(model, blocks, batch):

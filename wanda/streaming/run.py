@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from ..blocks.collect import collect
 from ..blocks.replay import NeedsSteps, capture, replay
+from ..blocks.stacks import reads_tokens
 from ..devices.cpu_threads import each, threads_for
 from ..devices.offload import check_device
 from ..devices.timing import Clock
@@ -84,6 +85,10 @@ def prune_checkpoint(
         raise ValueError(f"target {str(target)!r} lies in the source {str(folder)!r}, which is never written to")
     check_target(target)
     skeleton = Skeleton(folder)
+    if not reads_tokens(skeleton.model):
+        raise ValueError(
+            f"{type(skeleton.model).__name__} reads no text, so it cannot be streamed; use wanda.load and wanda.prune"
+        )
     plan = make_plan(skeleton.model, skeleton.blocks(skip), options, calibration, batch_size, device)
     given = {"method": method, "pattern": pattern, "group": group, "update": update, "propagate": propagate}
     given["skip"] = [skip] if isinstance(skip, str) else list(skip)
@@ -93,17 +98,17 @@ def prune_checkpoint(
     count = sum(parameter.numel() for parameter in skeleton.model.parameters())
     report = PruneReport(options.description, parameters=count)
     with journal_in(target, run) as journal, torch.no_grad():
-        walk = _Walk(skeleton, plan, target, journal, device)
+        work = _Run(skeleton, plan, target, journal, device)
         done = len(journal.blocks)
         with tqdm(total=len(plan.blocks), initial=done, desc=options.name, unit="block", disable=not progress) as bar:
-            walk.run(bar)
+            work.complete(bar)
     report.layers = [layer for reports in journal.blocks for layer in reports]
     report.phases, report.seconds = journal.phases, journal.seconds
     report.warn_of_unreached()
     return report
 
 
-class _Walk:
+class _Run:
     """The state of a run: its files, its weights and its progress."""
 
     def __init__(self, skeleton, plan, target, journal, device):
@@ -118,8 +123,8 @@ class _Walk:
         self.reader = ThreadPoolExecutor(max_workers=1)
         self.upcoming = None  # the next block's weights, being read
 
-    def run(self, bar):
-        """Complete the unfinished part of the run."""
+    def complete(self, bar):
+        """Do what is not done yet."""
         done = len(self.journal.blocks)
         if self.device is not None:
             self.skeleton.move_buffers(self.device)
