@@ -13,10 +13,11 @@ INSTALL = python -m pip install --quiet --constraint constraints.txt $(PACKAGE)
 PYTEST = pytest -p no:nbval -n logical --maxprocesses 4
 FILES =
 EDITION = read
+MARP = $(if $(filter 0,$(shell id -u)),CHROME_NO_SANDBOX=1) npx --yes @marp-team/marp-cli@4 --theme-set docs/teaching/slides/course.css --no-stdin --html
 ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)  # as in many containers
 
 .DEFAULT_GOAL := help
-.PHONY: help conda run test test-all test-oldest test-newest lab editions site notebooks bench gpu results publish colab-rehearsal clean
+.PHONY: help conda run test test-all test-oldest test-newest lab editions slides site notebooks bench gpu results publish colab-rehearsal clean
 
 help:  ## list the targets
 	@grep -E '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 25
@@ -66,6 +67,11 @@ editions: $(READY)  ## for a course: every notebook to hand out and solved, in b
 
 notebooks: $(READY)  ## execute every notebook in place, in order
 	$(BIN)python -m wanda_course.execute all --in-place
+
+slides: $(READY)  ## the two decks as HTML and PDF, in build/slides/; needs Node.js 18 or newer, and Chromium, Chrome or Edge
+	$(BIN)python -m wanda_course.slides --out build/slides
+	$(MARP) build/slides/*.md
+	$(MARP) --pdf build/slides/*.md
 
 bench: $(READY)  ## the time of each method, in dense forward passes
 	$(BIN)python -m benchmarks.speed
