@@ -28,7 +28,7 @@ APART = 0.05  # most that a perplexity may differ on another processor: SparseGP
 HEAD = """# Leaderboard
 
 One-shot pruning methods under the same rules. `benchmarks/leaderboard.py` judges the entries in
-[benchmarks/entries/](../benchmarks/entries/) and draws this page from `results/leaderboard/`.
+`benchmarks/entries/` and draws this page from `results/leaderboard/`.
 
 ## The rules
 
