@@ -23,7 +23,7 @@ help:  ## list the targets
 	@grep -E '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 25
 
 .venv/ready: pyproject.toml constraints.txt
-	@echo "Installing the packages into .venv; this takes some minutes."
+	@echo "Installing the packages into .venv; this takes some minutes, in which pip prints nothing."
 	$(PYTHON) -m venv .venv
 	$(BIN)$(INSTALL)
 	$(BIN)wanda fetch

@@ -62,11 +62,15 @@ def score(weight, input_norm):  # [out, in], [in] -> [out, in]; the smallest are
 wanda-judge my_entry.py --track smollm2-50-mask
 ```
 
-A try takes about as long as three runs of `wanda.prune` and three evaluations: some minutes on two cores. Instead of `score`, the file
-may define `prepare(model, calibration, rules)`, which returns options for `wanda.prune`, or `prune(model, calibration, rules)`,
-which prunes the model itself; `wanda-judge --help` says more, and the files in `benchmarks/entries/` are examples. What may be
-used is the model and the calibration windows. An entry that can reach an evaluation text is refused
-([11](../notebooks/11_your_own_metric.ipynb) shows how that is found, and what is not).
+(In the environment: `source .venv/bin/activate`.) A try takes about as long as three runs of `wanda.prune` and three evaluations:
+some minutes on two cores. It prints a line per set and the result beside Wanda's, and writes `my_entries/TRACK/NAME.json`.
+
+Instead of `score`, the file may define `prepare(model, calibration, rules)`, which returns options for `wanda.prune` (`method`, and
+if you like `group`, `sparsity`, `update`, `propagate`), or `prune(model, calibration, rules)`, which prunes the model itself.
+`rules.amount` is how much to prune, as arguments of `wanda.prune`; an uneven sparsity must come to the track's within 0.1
+percentage points. The files in `benchmarks/entries/` are examples. What may be used is the model and the calibration windows.
+An entry is refused if a search finds that it can reach an evaluation text ([11](../notebooks/11_your_own_metric.ipynb) shows what
+the search finds, and what it does not).
 
 When it is done, judge it once on both texts, and send a pull request with your file and the JSON that this writes:
 

@@ -14,10 +14,12 @@ judgement to results/leaderboard/TRACK/, and the table in docs/leaderboard.md ta
 """
 
 import argparse
+import difflib
 import functools
 import hashlib
 import importlib.util
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -33,23 +35,30 @@ FOLDER = "leaderboard"  # in results/
 def load(path):
     """Import an entry's file. Returns: (name, the keyword of `leaderboard.judge`, function).
 
-    Raises: ValueError: the file does not define a name and exactly one of the three functions.
+    Raises: ValueError: the file cannot be imported, or does not define a name and exactly one of the three functions.
     """
     specification = importlib.util.spec_from_file_location("entry", path)
+    if specification is None:
+        raise ValueError(f"{path} is no Python file: its name must end in .py")
     module = importlib.util.module_from_spec(specification)
     sys.modules["entry"] = module
-    specification.loader.exec_module(module)
+    try:
+        specification.loader.exec_module(module)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever the file's own code raises
+        raise ValueError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     ways = [way for way in WAYS if callable(getattr(module, way, None))]
     name = getattr(module, "NAME", None)
     if not isinstance(name, str) or not name.strip() or len(ways) != 1:
         raise ValueError(
-            f"{path} must define NAME, a string, and one of the functions {', '.join(WAYS)}; it defines "
+            f"{path} must define NAME, a string, and exactly one of the functions {', '.join(WAYS)}; it defines "
             f"{', '.join(ways) or 'none of them'}" + (" and no NAME" if not isinstance(name, str) else "")
         )
     return name.strip(), ways[0], getattr(module, ways[0])
 
 
-def judge(path, track, bench):
+def judge(path, track, bench, say=None):
     """Judge an entry's file under a track, on a bench that `leaderboard.set_up` made for it. Returns the entry.
 
     Beside what `leaderboard.judge` returns: track, version, file (its name), source (the whole file), sha256 (of it).
@@ -57,7 +66,7 @@ def judge(path, track, bench):
     name, way, function = load(path)
     if way != "score":
         function = functools.partial(function, rules=bench.rules)
-    entry = leaderboard.judge(name, bench, **{"method" if way == "score" else way: function})
+    entry = leaderboard.judge(name, bench, **{"method" if way == "score" else way: function}, say=say)
     source = Path(path).read_text(encoding="utf-8")
     digest = hashlib.sha256(source.encode()).hexdigest()
     about = {"track": track, "version": VERSION, "file": Path(path).name, "source": source, "sha256": digest}
@@ -87,22 +96,52 @@ def summary(entry, baseline):
     return "\n".join([*lines, f"time to prune: {mean:.1f} dense forward passes over the calibration windows"])
 
 
+def _track(name):
+    if name not in TRACKS:
+        near = difflib.get_close_matches(name, TRACKS, n=3)
+        raise argparse.ArgumentTypeError(
+            f"no track {name!r}; {'near it: ' + ', '.join(near) if near else 'see --help'}"
+        )
+    return name
+
+
+def _line(error, path):
+    """The line of an entry's file that an error, or its cause, came from; None if it came from elsewhere."""
+    while error is not None:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
+        if lines:
+            return lines[-1]
+        error = error.__cause__
+    return None
+
+
 def main(arguments=None):
     """Run the command line. Returns the exit status: 0, or 2 if the entry is not judged."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("entry", type=Path, help="a Python file")
-    parser.add_argument("--track", required=True, choices=TRACKS, metavar="TRACK", help=", ".join(TRACKS))
+    parser.add_argument("--track", required=True, type=_track, help=", ".join(TRACKS))
     parser.add_argument("--final", action="store_true", help="read the held-out text as well")
-    parser.add_argument("--out", type=Path, default=Path("my_entries"), help="folder for TRACK/NAME.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path("my_entries"), help="folder for TRACK/NAME.json (default: my_entries)"
+    )
     options = parser.parse_args(arguments)
-    rules = TRACKS[options.track]
+    rules, say = TRACKS[options.track], functools.partial(print, file=sys.stderr, flush=True)
     texts = leaderboard.TEXTS if options.final else leaderboard.TEXTS[:1]
     try:
-        load(options.entry)  # before the model: it takes a moment
+        _, way, function = load(options.entry)  # before the model: it takes a moment
+        if way == "score":
+            function(torch.rand(8, 6), torch.rand(6))
+        say("loading the model, and measuring it dense")
         bench = leaderboard.set_up(rules, texts, device="cuda" if torch.cuda.is_available() else None)
-        entry = judge(options.entry, options.track, bench)
-    except (ValueError, OSError) as error:
-        print(f"not judged: {error}", file=sys.stderr)
+        entry = judge(options.entry, options.track, bench, say)
+    except Exception as error:
+        line = _line(error, options.entry)
+        if line is None and not isinstance(error, (ValueError, TypeError, OSError)):
+            raise  # a fault of ours
+        where = "" if line is None else f" ({options.entry.name}, line {line})"
+        said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        print(f"not judged: {said}{where}", file=sys.stderr)
         return 2
     folder = options.out / options.track
     if options.final:

@@ -107,7 +107,7 @@ def set_up(rules, texts=TEXTS, device=None):
     return Bench(rules, model, tokenizer, calibrations, parts, dense)
 
 
-def judge(name, bench, method=None, *, prepare=None, prune=None):
+def judge(name, bench, method=None, *, prepare=None, prune=None, say=None):
     """Prune the bench's model by an entry, once per set of calibration windows, and measure it on the bench's texts.
 
     Unless the rules allow an update, only the pruned model's zeros count, and all other weights keep their dense values.
@@ -120,6 +120,7 @@ def judge(name, bench, method=None, *, prepare=None, prune=None):
         prepare: function (model, calibration) -> dict of options for `wanda.prune`: "method" and, optionally, "group",
             "sparsity" (per layer), "update" and "propagate".
         prune: function (model, calibration) that prunes the model in place.
+        say: function that is given a line of text when a set of windows is done.
 
     Returns: the entry, a dict ready for JSON: name, rules, dense (perplexities), sparsity [sets], perplexity (dict text ->
         [sets]), losses (dict text -> [sets][windows], mean nats per token), forwards [sets] (the time to prune, in dense
@@ -157,6 +158,9 @@ def judge(name, bench, method=None, *, prepare=None, prune=None):
                 entry["losses"][text].append([round(loss / count, DECIMALS) for loss, count in losses])
                 if not math.isfinite(entry["perplexity"][text][-1]):
                     raise ValueError(f"{name!r} leaves a model whose perplexity is {entry['perplexity'][text][-1]}")
+            if say is not None:
+                found = ", ".join(f"{values[-1]:.4g}" for values in entry["perplexity"].values())
+                say(f"set {len(entry['sparsity'])} of {len(bench.calibrations)}: perplexity {found}")
             if bench.rules.zero_shot:
                 entry.setdefault("accuracy", []).append(zero_shot(bench.model, bench.tokenizer, PAPER_TASKS))
     calibrations = {f"calibration_{seed}": windows for seed, windows in enumerate(bench.calibrations)}

@@ -8,7 +8,11 @@ What stands between BEGIN SOLUTION and END SOLUTION, and markdown cells marked "
 #
 # **Nine questions, 100 points, one hard bar.** Prune SmolLM2-135M-Instruct to 50 % so that its perplexity on a text that
 # you have not seen is at most **2.3 times** the dense model's. Wanda as in the course just misses that; a thoughtful entry
-# does not. The page `lab.md` has the rules, the points and the bar.
+# does not.
+#
+# **Rules.** Calibrate on the windows that the judge hands over, and on nothing else. Any mask, any sparsity per layer and any
+# change of kept weights that is computed from the model and these windows is allowed; training by gradients of a loss,
+# another model or a larger checkpoint is not. Ten minutes on the judging machine, three entries, of which the best counts.
 #
 # The model's weights were quantised to 4 bits (Q4_1) and are dequantised to float32 here. Name: ____________
 

@@ -82,6 +82,11 @@ def test_a_try_reads_the_open_text_alone(command, tmp_path, capsys):
     assert "held-out" not in out
 
 
+def test_progress_is_told(command, capsys):
+    command(SCORE)
+    assert "set 2 of 2: perplexity 9" in capsys.readouterr().err
+
+
 def test_final_judgements_read_the_other_text_too_and_are_counted(command, tmp_path, capsys):
     for count in (1, 2):
         assert command(SCORE, "--final") == 0
@@ -114,19 +119,42 @@ def test_an_entry_under_a_pattern_with_an_update(command, tmp_path):
     [
         (
             SCORE.replace("score(", "metric("),
-            "must define NAME, a string, and one of the functions score, prepare, prune",
+            "must define NAME, a string, and exactly one of the functions score",
         ),
         (SCORE + PREPARE.partition("\n")[2], "it defines score, prepare"),
         (SCORE.replace("NAME", "TITLE"), "and no NAME"),
         (CHEAT.format(stolen=ids(10, 250)[20:90].tolist()), "consecutive tokens of the evaluation text"),
         (PREPARE.replace('{"method"', '{"pattern": "1:2", "method"'), "it may choose"),
+        (SCORE.replace("input_norm):", "input_norm)"), "my_entry.py cannot be imported: SyntaxError: expected ':'"),
+        (
+            SCORE.replace("weight, input_norm)", "weight)"),
+            "TypeError: score() takes 1 positional argument but 2 were given",
+        ),
+        (SCORE.replace("input_norm**0.5", "input_norm[:5]"), "RuntimeError: The size of tensor a (6) must match"),
+        (PRUNE.replace("    wanda.prune(", "    [][1] if calibration.ndim else wanda.prune("), "(my_entry.py, line 7)"),
     ],
-    ids=["no function", "two functions", "no name", "a leak", "a rule"],
+    ids=["no function", "two functions", "no name", "a leak", "a rule", "syntax", "arguments", "shapes", "an index"],
 )
 def test_what_is_no_entry_is_not_judged(command, tmp_path, capsys, text, words):
     assert command(text) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_track_or_file_is_named(command, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command(SCORE, track="smollm2-50-masks")
+    assert "no track 'smollm2-50-masks'; near it: smollm2-50-mask" in capsys.readouterr().err
+    (tmp_path / "entry.txt").write_text(SCORE)
+    for file, words in (("entry.txt", "its name must end in .py"), ("none.py", "No such file")):
+        assert judging.main([str(tmp_path / file), "--track", TRACK]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_a_fault_that_is_not_the_entrys_is_not_hidden(command, monkeypatch):
+    monkeypatch.setattr(leaderboard, "fingerprint", None)
+    with pytest.raises(AttributeError):
+        command(PREPARE)
 
 
 def test_a_stolen_piece_of_the_held_out_text_is_found_when_it_is_read(command, capsys):

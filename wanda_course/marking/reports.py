@@ -95,6 +95,10 @@ def summary(marks, problems, open_doors):
     lines += _table(("exercise", "", "share right", *SHOWN_STATUS), rows)
     ideas = Counter((mark.key, mark.verdict.misconception) for mark in marks if mark.verdict.misconception)
     lines += ["", "## Misconceptions", ""]
+    if not ideas:
+        return "\n".join(
+            [*lines, "No wrong answer is in all cases what a known misconception gives; see the feedback.", ""]
+        )
     lines += _table(("students", "exercise", "what they were told"), [(n, *idea) for idea, n in ideas.most_common()])
     return "\n".join([*lines, ""])
 
