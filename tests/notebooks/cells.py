@@ -26,7 +26,7 @@ def cell_definition(notebook, name):
     cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
     trees = [ast.parse("".join(cell["source"])) for cell in cells if f"def {name}(" in "".join(cell["source"])]
     (function,) = [node for tree in trees for node in tree.body if getattr(node, "name", None) == name]
-    namespace = {"torch": torch}
+    namespace = {"torch": torch, "math": math}
     exec(ast.unparse(function), namespace)
     return namespace[name]
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cells import cell_function, scores
+from cells import cell_definition, cell_function, scores
 
 import wanda
 from wanda.tools.sparse24 import pack
@@ -51,7 +51,7 @@ def test_rounding_in_notebook_07_moves_no_weight_that_lies_on_a_grid_with_more_b
 
 @pytest.mark.parametrize(("keep", "size", "value"), [(2, 4, 16), (4, 8, 16), (2, 4, 8), (1, 4, 16), (16, 32, 16)])
 def test_the_bits_of_notebook_07_match_its_exercise(keep, size, value):
-    assert cell_function(REAL_SPEED, "n_m_bits")(keep, size, value) == bits_per_weight(keep, size, value)
+    assert cell_definition(REAL_SPEED, "n_m_bits")(keep, size, value) == bits_per_weight(keep, size, value)
 
 
 @pytest.mark.parametrize("count", [1, 20, 160, 4096])

@@ -46,10 +46,10 @@ def test_with_measurements_the_notebook_shows_them(monkeypatch, file):
     caption, table, *agreement = shown(monkeypatch, file)
     assert "NVIDIA Imaginary" in caption
     assert "2 blocks of width 32 and 64" in caption
-    assert list(table.index) == [*gpu.RUNS, "wanda, streamed", "sparsegpt, streamed"]
+    assert list(table.index) == [*gpu.RUNS, *(f"{method}, streamed" for method in gpu.STREAMED)]
     assert table["peak memory (GiB)"].tolist() == [1.5 + index for index in range(len(table))]
     assert {"seconds", "capture", "statistics", "select", "recompute", "read", "write"} <= set(table)
-    assert [line.split(":")[0] for line in agreement] == ["magnitude", "wanda", "sparsegpt"]
+    assert [line.split(":")[0] for line in agreement] == ["magnitude", "wanda", "sparsegpt", "admm"]
     assert all("100.0%" in line for line in agreement)  # the dry run compares a CPU with itself
 
 
