@@ -1,6 +1,7 @@
 """Fuzzing: files that are cut or have a byte changed give a clear error that names them, or the right model; never another."""
 
 import shutil
+import struct
 
 import gguf
 import pytest
@@ -162,6 +163,28 @@ def check_gguf(gguf_file, tmp_path, damage):
 def test_a_changed_byte_in_the_header_of_a_gguf_file(gguf_file, tmp_path, damage):
     end = gguf_file[2]
     check_gguf(gguf_file, tmp_path, lambda content: with_byte(content[:end], *damage) + content[end:])
+
+
+def test_a_length_beyond_the_end_of_a_gguf_file(tmp_path):
+    """The library would append nothing to a list, that many times, until the memory is full."""
+    writer = gguf.GGUFWriter(tmp_path / "model.gguf", "llama")
+    writer.add_token_types([1, 2, 3])
+    for write in (
+        writer.write_header_to_file,
+        writer.write_kv_data_to_file,
+        writer.write_tensors_to_file,
+        writer.close,
+    ):
+        write()
+    content = (tmp_path / "model.gguf").read_bytes()
+    array, integers = gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.INT32
+    found, damaged = (struct.pack("<IIQ", array, integers, length) for length in (3, 2**40))
+    assert content.count(found) == 1
+    start = content.index(found) + len(found)
+    whole = content.replace(found, damaged) + bytes(-(len(content) - start) % 4)  # no entry is cut in the middle
+    (tmp_path / "model.gguf").write_bytes(whole)
+    with pytest.raises(ValueError, match="its header points beyond the end of the file"):
+        wanda.load(tmp_path / "model.gguf")
 
 
 @fuzzing

@@ -1,5 +1,6 @@
 """Read a model from a GGUF file."""
 
+import numpy as np
 import torch
 
 
@@ -47,7 +48,15 @@ def _check_layout(path):
     """Raise ValueError if tensors share bytes of the file, or do not match its block count: its header is damaged."""
     from gguf import GGUFReader
 
-    reader, end = GGUFReader(path), 0
+    class Reader(GGUFReader):
+        """Stops at the end of the file, where the library goes on with nothing: a damaged length would fill the memory."""
+
+        def _get(self, offset, dtype, count=1, override_order=None):
+            if int(offset) + np.dtype(dtype).itemsize * int(count) > len(self.data):
+                raise ValueError("its header points beyond the end of the file")
+            return super()._get(offset, dtype, count, override_order)
+
+    reader, end = Reader(path), 0
     for tensor in sorted(reader.tensors, key=lambda tensor: tensor.data_offset):
         if tensor.data_offset < end:
             raise ValueError(f"the tensor {tensor.name!r} overlaps another")
