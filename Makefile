@@ -88,6 +88,7 @@ results: $(READY)  ## measure what is missing in results/ (hours from scratch; r
 	$(BIN)python -m benchmarks.peers
 	test -f results/memory.json || $(BIN)python -m benchmarks.memory --out results/memory.json
 	test -f results/sentences.json || $(BIN)python -m benchmarks.sentences
+	$(BIN)python -m benchmarks.leaderboard
 	$(BIN)python -m benchmarks.readme
 
 site: $(READY)  ## the web site, from the committed notebooks, in build/site

@@ -120,18 +120,18 @@ def run(wanted, minutes=None):
     """
     began, bench, missing = time.monotonic(), None, []
     for track, path in wanted:
-        name = judging.load(path)[0]
-        before = judging.recorded(track, name)
+        entry = judging.load(path)
+        before = judging.recorded(track, entry.name)
         if before is None or not is_current(before, path):
-            missing.append((track, path, before or {}))
-    for done, (track, path, before) in enumerate(missing):
+            missing.append((track, entry, before or {}))
+    for done, (track, entry, before) in enumerate(missing):
         if minutes is not None and time.monotonic() - began > 60 * minutes:
             return len(missing) - done
         if bench is None or bench.rules != TRACKS[track]:
             bench = leaderboard.set_up(TRACKS[track])
-        entry = judging.judge(path, track, bench) | {"finals": before.get("finals", 0) + 1}
-        standings.write(entry, folder(track))
-        print(judging.summary(entry, judging.recorded(track)), flush=True)
+        judged = judging.judge(entry, track, bench) | {"finals": before.get("finals", 0) + 1}
+        standings.write(judged, folder(track))
+        print(judging.summary(judged, judging.recorded(track)), flush=True)
     return 0
 
 
@@ -141,12 +141,12 @@ def again(file):
     path = ENTRIES / recorded["file"]
     if not path.exists() or path.read_text(encoding="utf-8") != recorded["source"]:
         return [f"{file.name}: its source is not that of benchmarks/entries/{recorded['file']}"]
-    entry = judging.judge(path, recorded["track"], leaderboard.set_up(TRACKS[recorded["track"]]))
-    print(judging.summary(entry, judging.recorded(recorded["track"])))
+    judged = judging.judge(judging.load(path), recorded["track"], leaderboard.set_up(TRACKS[recorded["track"]]))
+    print(judging.summary(judged, judging.recorded(recorded["track"])))
     return [
         f"{recorded['name']}, {text}, set {number}: perplexity {value:.5g}, recorded {before:.5g}"
         for text, values in recorded["perplexity"].items()
-        for number, (before, value) in enumerate(zip(values, entry["perplexity"][text], strict=True))
+        for number, (before, value) in enumerate(zip(values, judged["perplexity"][text], strict=True))
         if abs(value / before - 1) > APART
     ]
 

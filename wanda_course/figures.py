@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import nbformat
 
-from wanda.sources.download import CHECKOUT
+from .execute import NOTEBOOKS
 
 # As `plots.show` writes it.
 PICTURE = re.compile(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)"')
@@ -24,7 +24,7 @@ class Figure(NamedTuple):
 @cache
 def outputs(number):
     """The outputs of a notebook, in order. number: such as "02". Returns: list of strings, HTML or plain text."""
-    (path,) = (CHECKOUT / "notebooks").glob(f"{number}_*.ipynb")
+    (path,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
     found = []
     for cell in nbformat.read(path, as_version=4).cells:
         for output in cell.get("outputs", ()):

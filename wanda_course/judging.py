@@ -21,6 +21,7 @@ import importlib.util
 import sys
 import traceback
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -32,8 +33,17 @@ WAYS = ("score", "prepare", "prune")
 FOLDER = "leaderboard"  # in results/
 
 
+class Entry(NamedTuple):
+    """An entry's file, imported. way: which of `WAYS` its function is."""
+
+    path: Path
+    name: str
+    way: str
+    function: object
+
+
 def load(path):
-    """Import an entry's file. Returns: (name, the keyword of `leaderboard.judge`, function).
+    """Import an entry's file. Returns: `Entry`.
 
     Raises: ValueError: the file cannot be imported, or does not define a name and exactly one of the three functions.
     """
@@ -55,23 +65,22 @@ def load(path):
             f"{path} must define NAME, a string, and exactly one of the functions {', '.join(WAYS)}; it defines "
             f"{', '.join(ways) or 'none of them'}" + (" and no NAME" if not isinstance(name, str) else "")
         )
-    return name.strip(), ways[0], getattr(module, ways[0])
+    return Entry(Path(path), name.strip(), ways[0], getattr(module, ways[0]))
 
 
-def judge(path, track, bench, say=None):
-    """Judge an entry's file under a track, on a bench that `leaderboard.set_up` made for it. Returns the entry.
+def judge(entry, track, bench, say=None):
+    """Judge an `Entry` under a track, on a bench that `leaderboard.set_up` made for it. Returns the judgement.
 
     Beside what `leaderboard.judge` returns: track, version, file (its name), source (the whole file), sha256 (of it).
     """
-    name, way, function = load(path)
-    if way != "score":
-        function = functools.partial(function, rules=bench.rules)
-    entry = leaderboard.judge(name, bench, **{"method" if way == "score" else way: function}, say=say)
-    source = Path(path).read_text(encoding="utf-8")
+    given = {"method": entry.function}
+    if entry.way != "score":
+        given = {entry.way: functools.partial(entry.function, rules=bench.rules)}
+    judged = leaderboard.judge(entry.name, bench, **given, say=say)
+    source, file = entry.path.read_text(encoding="utf-8"), entry.path.name
     digest = hashlib.sha256(source.encode()).hexdigest()
-    about = {"track": track, "version": VERSION, "file": Path(path).name, "source": source, "sha256": digest}
-    entry["provenance"]["command"] = f"wanda-judge {Path(path).name} --track {track}"
-    return entry | about
+    judged["provenance"]["command"] = f"wanda-judge {file} --track {track}"
+    return judged | {"track": track, "version": VERSION, "file": file, "source": source, "sha256": digest}
 
 
 def recorded(track, name=BASELINE):
@@ -129,12 +138,12 @@ def main(arguments=None):
     rules, say = TRACKS[options.track], functools.partial(print, file=sys.stderr, flush=True)
     texts = leaderboard.TEXTS if options.final else leaderboard.TEXTS[:1]
     try:
-        _, way, function = load(options.entry)  # before the model: it takes a moment
-        if way == "score":
-            function(torch.rand(8, 6), torch.rand(6))
+        entry = load(options.entry)
+        if entry.way == "score":
+            entry.function(torch.rand(8, 6), torch.rand(6))  # before the model: that takes a moment
         say("loading the model, and measuring it dense")
         bench = leaderboard.set_up(rules, texts, device="cuda" if torch.cuda.is_available() else None)
-        entry = judge(options.entry, options.track, bench, say)
+        judged = judge(entry, options.track, bench, say)
     except Exception as error:
         line = _line(error, options.entry)
         if line is None and not isinstance(error, (ValueError, TypeError, OSError)):
@@ -145,10 +154,10 @@ def main(arguments=None):
         return 2
     folder = options.out / options.track
     if options.final:
-        before = next((one for one in standings.read(folder) if one["name"] == entry["name"]), {})
-        entry["finals"] = before.get("finals", 0) + 1
-    file = standings.write(entry, folder)
-    print(summary(entry, recorded(options.track)))
+        before = next((one for one in standings.read(folder) if one["name"] == judged["name"]), {})
+        judged["finals"] = before.get("finals", 0) + 1
+    file = standings.write(judged, folder)
+    print(summary(judged, recorded(options.track)))
     print(f"written to {file}")
     return 0
 

@@ -26,6 +26,7 @@ from .forward_passes import forward_seconds
 CHOICES = {"method", "sparsity", "group", "update", "propagate"}  # of `wanda.prune`: what an entry may choose
 TOLERANCE = 1e-3  # of the sparsity, which rounding in each row shifts slightly
 TEXTS = ("open", "held_out")
+METHODS = {*fingerprint.METHODS, "admm"}  # whose numerics an entry may have run
 DECIMALS = 5  # of the losses: finer than two machines agree
 
 
@@ -136,7 +137,7 @@ def judge(name, bench, method=None, *, prepare=None, prune=None, say=None):
     if len(given) != 1:
         raise TypeError(f"give one of method, prepare and prune, not {len(given)}")
     _refuse_leaks(name, given[0], bench)
-    act, methods = prune, {*fingerprint.METHODS, "admm"}
+    act, methods = prune, METHODS
     if prune is None:
         methods = {"wanda"}
         act = _by_options(name, bench, prepare or (lambda model, calibration: {"method": method}), methods)
@@ -180,10 +181,10 @@ def _by_options(name, bench, prepare, methods):
         for option in ("method", "update"):
             if callable(options.get(option)):
                 _refuse_leaks(name, options[option], bench)
-        methods.update(
-            {options["method"]} & {*fingerprint.METHODS, "admm"} if isinstance(options["method"], str) else ()
-        )
-        methods.update(["sparsegpt"] if isinstance(options.get("update"), str) else ())
+        if isinstance(options["method"], str):
+            methods.update({options["method"]} & METHODS)
+        if isinstance(options.get("update"), str):
+            methods.add("sparsegpt")
         prune_with(model, calibration, progress=False, **options)
 
     return act

@@ -16,12 +16,12 @@ FACTOR, SPREAD = 5, 0.08
 def prepare(model, calibration, rules):
     """Options for `wanda.prune`."""
     blocks, shares = wanda.find_blocks(model), {}
-    place = {id(layer.module): block.name for block in blocks for layer in block.layers}
-    scores = {block.name: [] for block in blocks}
+    place = {layer.module: block.name for block in blocks for layer in block.layers}
+    scores, squares = {block.name: [] for block in blocks}, {}
 
     def keep(module, inputs):
         norm = inputs[0].flatten(0, -2).double().square().sum(dim=0)  # [in], squared; added up over the windows
-        module.squares = getattr(module, "squares", 0) + norm
+        squares[module] = squares.get(module, 0) + norm
 
     modules = [layer.module for block in blocks for layer in block.layers]
     handles = [module.register_forward_pre_hook(keep) for module in modules]
@@ -30,8 +30,7 @@ def prepare(model, calibration, rules):
             model(window[None], use_cache=False)
     for module, handle in zip(modules, handles, strict=True):
         handle.remove()
-        scores[place[id(module)]].append((module.weight.abs() * module.squares.sqrt().float()).flatten())
-        del module.squares
+        scores[place[module]].append((module.weight.abs() * squares[module].sqrt().float()).flatten())
     for name, parts in scores.items():
         together = torch.cat(parts)
         shares[name] = float((together > FACTOR * together.mean()).float().mean())

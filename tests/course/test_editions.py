@@ -1,7 +1,5 @@
 """The build edition: stubs for the pieces of a notebook's code, and nothing else is different."""
 
-import ast
-
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -51,9 +49,6 @@ def test_a_piece_is_asked_for_and_checked(exercise):
     assert stub.outputs == []
     assert check.source == f'{name} = exercises.build("{exercise.key}", {name})'
     assert f'exercises.hint("{exercise.key}")' in helps.source
-    solved = editions.build_edition(notebook, solved=True).cells[2].source
-    assert [node.name for node in ast.parse(solved).body] == [name]
-    assert "NotImplementedError" not in solved
 
 
 @pytest.mark.parametrize("edition", ["read", "build"])

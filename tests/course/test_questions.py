@@ -343,3 +343,9 @@ SLOW = {
     "13.n1": processes,
     "13.n2": lambda one, two, tokens: math.hypot(one, two),
 }
+
+
+def test_the_pages_state_how_many_questions_there_are():
+    count = len(questions.fixed()) + len(questions.drawn(0))
+    for page in ("docs/teaching/index.md", "CHANGELOG.md"):
+        assert f" {count} questions " in (CHECKOUT / page).read_text(encoding="utf-8"), page

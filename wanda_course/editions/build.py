@@ -31,19 +31,18 @@ def cleared(notebook):
     return edition
 
 
-def build_edition(notebook, solved=False):
+def build_edition(notebook):
     """A notebook without outputs, with a stub, a check and hints for each of its pieces.
 
     Args:
         notebook: as nbformat reads it; it stays as it is.
-        solved: whether to paste the solutions in place of the stubs.
     """
     edition = cleared(notebook)
-    edition.cells = [new for cell in edition.cells for new in _rebuilt(cell, solved)]
+    edition.cells = [new for cell in edition.cells for new in _rebuilt(cell)]
     return edition
 
 
-def _rebuilt(cell, solved):
+def _rebuilt(cell):
     """The cells of the build edition that stand for one of the notebook's."""
     exercise = piece(cell)
     if exercise is None:
@@ -54,7 +53,7 @@ def _rebuilt(cell, solved):
         "check below it. For a hint, remove a `#` in the cell after that. The cells further down use the reference until "
         "yours is right."
     )
-    cell.source = with_function(cell.source, name, solution_source(exercise) if solved else None)
+    cell.source = with_function(cell.source, name)
     check = f'{name} = exercises.build("{exercise.key}", {name})'
     help_ = f'# exercises.hint("{exercise.key}")\n# exercises.solution("{exercise.key}")'
     return [new_markdown_cell(task), cell, new_code_cell(check), new_code_cell(help_)]
