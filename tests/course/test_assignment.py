@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from wanda_course import editions, exercises
@@ -156,6 +157,22 @@ def test_grade_raises_unless_the_answer_is_right_and_keeps_stderr_clean(capsys):
         exercises.grade("03.1", lambda row, inputs: row)
     with pytest.raises(AssertionError, match=r"03\.1: not attempted"):
         exercises.grade("03.1", stub)
+
+
+def test_with_a_secret_answers_learnt_by_heart_are_wrong(monkeypatch):
+    exercise = EXERCISES["03.1"]
+    known = exercise.draw()
+
+    def by_heart(*case):
+        is_known = any(all(map(torch.equal, case, other)) for other in known)
+        return exercise.solution(*case) if is_known else case[0]
+
+    monkeypatch.delenv("WANDA_SECRET", raising=False)
+    exercises.grade("03.1", by_heart)
+    monkeypatch.setenv("WANDA_SECRET", "of this term")
+    exercises.grade("03.1", exercise.solution)
+    with pytest.raises(AssertionError, match=r"03\.1: wrong"):
+        exercises.grade("03.1", by_heart)
 
 
 def test_the_command_writes_the_chosen_points(tmp_path, capsys):

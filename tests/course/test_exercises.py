@@ -327,6 +327,11 @@ def test_an_exception_that_a_misconception_raises_too_gets_its_diagnosis(say):
     assert say(lambda numbers, factor: numbers @ torch.ones(3)) == "✘ 99.1: you multiplied by three ones"
 
 
+def test_which_bad_index_an_error_names_does_not_matter(say):
+    """With several threads, PyTorch names any one of them."""
+    assert say(lambda numbers, factor: numbers @ torch.ones(4)) == "✘ 99.1: you multiplied by three ones"
+
+
 def test_a_wrong_shape_is_named(say):
     assert "a tensor of shape [1, 2]; a tensor of shape [2] is wanted" in say(lambda n, f: (n * f)[None])
     assert "a single float; a tensor of shape [2] is wanted" in say(lambda n, f: 1.0)

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 
 from wanda_course import editions
+from wanda_course.exercises import EXERCISES
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
@@ -29,7 +30,7 @@ ANSWERS = {  # of each student: a line of the solved notebook, what stands there
 
 
 def nbgrader(course, *arguments):
-    environment = dict(os.environ)
+    environment = dict(os.environ, WANDA_SECRET="a secret of this term")
     for name, folder in {"PYTHONPATH": ROOT, "PATH": Path(sys.executable).parent}.items():  # it calls `alembic`
         environment[name] = os.pathsep.join([str(folder), *filter(None, [os.environ.get(name)])])
     command = [sys.executable, "-m", "nbgrader", *arguments]
@@ -59,6 +60,9 @@ def test_each_answer_gets_its_points(tmp_path):
         (folders[student] / solved.name).write_text(text.replace(line, instead), encoding="utf-8")
 
     nbgrader(tmp_path, "autograde", "pruning", "--create")
+    for key in GRADED:  # the kernel has the secret: as many cases again
+        text = (tmp_path / "autograded" / "right" / "pruning" / solved.name).read_text(encoding="utf-8")
+        assert f"✔ {key} {EXERCISES[key].title}: right on all {2 * len(EXERCISES[key].draw())} cases" in text
     nbgrader(tmp_path, "export")
     with (tmp_path / "grades.csv").open(encoding="utf-8") as file:
         scores = {row["student_id"]: (float(row["score"]), float(row["max_score"])) for row in csv.DictReader(file)}

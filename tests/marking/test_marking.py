@@ -13,6 +13,7 @@ from nbformat.v4 import new_code_cell
 
 from wanda_course.exercises import EXERCISES
 from wanda_course.exercises.running import Outcome, unchanged
+from wanda_course.exercises.values import same
 from wanda_course.marking import cli, reports, submissions
 from wanda_course.marking.grading import Examiner, Mark, mark
 
@@ -63,7 +64,7 @@ def marked(tmp_path_factory):
     (folder / "temporary").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(folder / "temporary"))
-        cli.main([str(submitted), "--seed", "secret", "--out", str(out), "--jobs", "1", "--limit", "60"])
+        cli.main([str(submitted), "--seed", "secret", "--out", str(out), "--jobs", "1", "--limit", "60", "--build"])
     assert not list((folder / "temporary").iterdir())
     assert psutil.Process().children(recursive=True) == children
     return out, truth
@@ -121,11 +122,23 @@ def test_the_summary_counts_who_is_right_and_which_ideas_there_were(marked):
     right = sum(kind == "right" for (_, key), kind in truth.items() if key == "02.b1") + 2  # of mallory and renée
     assert f"| 02.b1 | the smallest of each row | {right / 5:.0%} | {right} |" in text
     ideas = [(key, kind) for (_, key), kind in truth.items() if kind not in ("right", "not attempted")]
-    told = text.partition("## Misconceptions")[2].strip().splitlines()[2:]
+    told = text.partition("## Misconceptions")[2].strip().splitlines()[4:]
     assert len(told) == len(set(ideas))
     counts = [int(line.split("|")[1]) for line in told]
     assert counts == sorted(counts, reverse=True)
     assert sum(counts) == len(ideas)
+
+
+def test_the_summary_names_the_misconception_that_an_answer_shares_in_part():
+    """Eve's answer is wrong like Bob's on the first case that tells, and right on those after it."""
+    examiner = Examiner("s")
+    idea = EXERCISES["02.1"].misconceptions[0]
+    wrong, right = (examiner._known("02.1", function) for function in (idea.function, EXERCISES["02.1"].solution))
+    first = next(place for place, pair in enumerate(zip(wrong, right, strict=True)) if not same(*pair, 0))
+    partly = [*wrong[: first + 1], *right[first + 1 :]]
+    marks = [Mark(name, "02.1", examiner.verdict("02.1", got)) for name, got in (("eve", partly), ("bob", wrong))]
+    assert [(m.verdict.misconception, m.verdict.nearest) for m in marks] == [("", idea.diagnosis), (idea.diagnosis, "")]
+    assert f"| 2 | 1 | 02.1 | {reports._inline(idea.diagnosis)} |" in reports.summary(marks, [], [])
 
 
 def test_a_page_is_written_for_each_student_and_shows_no_markup_of_theirs(marked):
@@ -178,6 +191,17 @@ def test_what_cannot_be_marked_is_an_error(tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.main([str(tmp_path), "--seed", "s", "--exercises", "02.1", "02.77"])
     assert "there is no exercise 02.77" in capsys.readouterr().err
+
+
+def test_one_students_build_edition_does_not_change_what_counts(tmp_path):
+    nbformat.write(tampered("00", lambda notebook: None), tmp_path / "ada_00.ipynb")
+    shutil.copy(made_up.NOTEBOOKS["00"], tmp_path / "eve_00.ipynb")
+    exercises, everything = (
+        [one.key for one in mark(submissions.find(tmp_path), "secret", build=build)[0] if one.student == "eve"]
+        for build in (False, True)
+    )
+    assert exercises == [key for key in everything if not EXERCISES[key].is_piece]
+    assert set(everything) - set(exercises) == {"00.b1"}
 
 
 def test_only_the_exercises_asked_for_count(tmp_path):

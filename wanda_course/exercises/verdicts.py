@@ -18,7 +18,8 @@ class Verdict(NamedTuple):
 
     Attributes:
         status: "right", "wrong" or "not attempted". text: as printed. passed, cases: numbers of cases.
-        misconception: the diagnosis of the known one whose results these are; empty if there is none.
+        misconception: the diagnosis of the known one whose results these are, on all cases; empty if there is none.
+        nearest: if there is none, the diagnosis of one that gives these results on the first case that is not right.
     """
 
     status: str
@@ -26,6 +27,7 @@ class Verdict(NamedTuple):
     passed: int
     cases: int
     misconception: str = ""
+    nearest: str = ""
 
     def __bool__(self):
         return self.status == "right"
@@ -51,10 +53,10 @@ def judge(exercise, cases, got, outcomes_of):
     if all(right):
         text = f"✔ {exercise.key} {exercise.title}: right on all {len(cases)} cases"
         return Verdict("right", text, len(cases), len(cases))
-    told, misconception = _diagnosis(exercise, cases, got, outcomes_of, right)
+    told, ideas = _diagnosis(exercise, cases, got, outcomes_of, right)
     first, *more = told.split("\n")
     text = "\n".join([wrapped(f"✘ {exercise.key}: {first}"), *more])
-    return Verdict("wrong", text, sum(right), len(cases), misconception)
+    return Verdict("wrong", text, sum(right), len(cases), **ideas)
 
 
 def _diagnosis(exercise, cases, got, outcomes_of, right):
@@ -63,35 +65,36 @@ def _diagnosis(exercise, cases, got, outcomes_of, right):
     Args:
         right: list of bool, one per outcome in `got`.
 
-    Returns: (text, the diagnosis of the misconception or "").
+    Returns: (text, `misconception` or `nearest` of the verdict as a dict, empty if there is neither).
     """
     if got[-1].error == TimeLimit.__name__:
         where = f"on case {len(got)} of {len(cases)}{_at(got[-1])}"
-        return f"your function was stopped after {got[-1].message}, {where}. Does a loop never end?", ""
+        return f"your function was stopped after {got[-1].message}, {where}. Does a loop never end?", {}
     if isinstance(got[0].value, str) and got[0].value in NOTHING:
-        return "your function returns nothing. Is a `return` missing?", ""
+        return "your function returns nothing. Is a `return` missing?", {}
     names = list(inspect.signature(exercise.solution).parameters)
     changed = next(((outcome, index) for outcome in got for index in outcome.changed), None)
     if changed is not None:
-        return _change(*changed, names, cases[0]), ""
+        return _change(*changed, names, cases[0]), {}
     alike = []  # for each misconception, on which cases it gives the learner's results
     for misconception in exercise.misconceptions:
         with warnings.catch_warnings(action="ignore"):  # of the misconception, not of the learner's function
             wrong = outcomes_of(misconception.function)
         alike.append([same(*pair, exercise.tolerance) for pair in zip(got, wrong, strict=True)])
         if all(alike[-1]):
-            return misconception.diagnosis, misconception.diagnosis
+            return misconception.diagnosis, {"misconception": misconception.diagnosis}
     number = right.index(False)
     values = zip(names, cases[number], strict=False)
     given = "\n".join(f"  {name} = {brief(value)}" for name, value in values)
     expected = outcomes_of(exercise.solution)[number]
     where = f"on case {number + 1} of {len(cases)} your function {_problem(got[number], expected, exercise)}"
     text = f"{where}\nThe case was\n{given}"
-    closest = max(alike, key=sum, default=[])
-    if got[number].error is None and closest and closest[number]:
-        diagnosis = exercise.misconceptions[alike.index(closest)].diagnosis
+    near = [cases for cases in alike if cases[number]]
+    if got[number].error is None and near:
+        diagnosis = exercise.misconceptions[alike.index(max(near, key=sum))].diagnosis
         text += "\n" + wrapped(f"On that case it does what this mistake would: {diagnosis}")
-    return text, ""
+        return text, {"nearest": diagnosis}
+    return text, {}
 
 
 def _change(outcome, index, names, case):

@@ -36,9 +36,9 @@ def main(arguments=None):
     parser.add_argument(
         "--seed", required=True, metavar="SECRET", help="any text; keep it, to mark again with the same cases"
     )
-    parser.add_argument(
-        "--exercises", nargs="+", metavar="NN.k", help="those that count (default: all in the notebooks)"
-    )
+    counted = parser.add_mutually_exclusive_group()
+    counted.add_argument("--exercises", nargs="+", metavar="NN.k", help="those that count (default: all but pieces)")
+    counted.add_argument("--build", action="store_true", help="count the pieces of the build edition as well")
     parser.add_argument("--out", type=Path, default=Path("marks"), help="folder for what is written (default: marks)")
     parser.add_argument(
         "--limit", type=float, default=10, metavar="SECONDS", help="wall clock for each answer (default: 10)"
@@ -54,7 +54,7 @@ def main(arguments=None):
     open_doors = not_contained()
     for door in open_doors:
         print(f"Not contained on this system: {door}", file=sys.stderr)
-    marks, problems = mark(found, options.seed, options.exercises, options.limit, options.jobs)
+    marks, problems = mark(found, options.seed, options.exercises, options.build, options.limit, options.jobs)
     reports.write(marks, problems, open_doors, options.out)
     for problem in problems:
         print(problem, file=sys.stderr)

@@ -1,6 +1,5 @@
 """Mark a class: each answer of each student, on cases that nobody has seen."""
 
-import hashlib
 import pickle
 import queue
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 from ..exercises import EXERCISES
 from ..exercises.checker import outcomes
+from ..exercises.graded import seed_of
 from ..exercises.running import TimeLimit
 from ..exercises.verdicts import Verdict, judge, wrapped
 from .answers import Notebook
@@ -45,8 +45,7 @@ class Examiner:
         """The cases of an exercise, as (list of argument tuples, the same pickled)."""
         with self.lock:
             if key not in self._cases:
-                digest = hashlib.sha256(f"{self.secret} {key}".encode()).digest()
-                cases = EXERCISES[key].draw(int.from_bytes(digest[:7], "big") + 1)
+                cases = EXERCISES[key].draw(seed_of(self.secret, key))
                 self._cases[key] = cases, pickle.dumps(cases)
             return self._cases[key]
 
@@ -67,11 +66,12 @@ class Examiner:
             return self._outcomes[function]
 
 
-def mark(submissions, secret, keys=None, seconds=10.0, jobs=2):
+def mark(submissions, secret, keys=None, build=False, seconds=10.0, jobs=2):
     """Mark all answers.
 
     Args:
-        submissions: list of `Submission`. keys: of the exercises that count; None: all that the notebooks ask for.
+        submissions: list of `Submission`. keys: of the exercises that count; None: those of every notebook that came in.
+        build: whether the pieces of these notebooks count then, too.
         seconds: wall clock for each answer. jobs: how many answers run at once.
 
     Returns: (list of `Mark`, by student and exercise; list of str, the notebooks that could not be read and why).
@@ -87,7 +87,7 @@ def mark(submissions, secret, keys=None, seconds=10.0, jobs=2):
             problems.append(f"{submission.path}: {error}")
         notebooks[submission.student, submission.number] = Notebook(sources, submission.number)
     students = sorted({student for student, _ in notebooks})
-    tasks = [(student, key) for student in students for key in keys or _asked(notebooks)]
+    tasks = [(student, key) for student in students for key in keys or _asked(notebooks, build)]
     examiner, sandboxes = Examiner(secret), queue.SimpleQueue()
 
     def marked(task):
@@ -106,11 +106,10 @@ def mark(submissions, secret, keys=None, seconds=10.0, jobs=2):
             return list(pool.map(marked, tasks)), problems
 
 
-def _asked(notebooks):
-    """The keys that a class is marked on: exercises of every notebook that came in, and pieces that someone was to build."""
+def _asked(notebooks, build):
+    """The keys that a class is marked on, the same for all students whatever one of them hands in."""
     numbers = {number for _, number in notebooks}
-    built = {key for notebook in notebooks.values() for key in notebook.checked}
-    return [key for key, e in EXERCISES.items() if key[:2] in numbers and (not e.is_piece or key in built)]
+    return [key for key, e in EXERCISES.items() if key[:2] in numbers and (build or not e.is_piece)]
 
 
 def _verdict(examiner, sandbox, notebook, key):

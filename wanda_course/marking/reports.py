@@ -93,13 +93,15 @@ def summary(marks, problems, open_doors):
         for key in dict.fromkeys(mark.key for mark in marks)
     ]
     lines += _table(("exercise", "", "share right", *SHOWN_STATUS), rows)
-    ideas = Counter((mark.key, mark.verdict.misconception) for mark in marks if mark.verdict.misconception)
+    told = [(mark.key, mark.verdict.misconception or mark.verdict.nearest) for mark in marks]
+    ideas = Counter(one for one in told if one[1])
+    in_part = Counter(one for one, mark in zip(told, marks, strict=True) if mark.verdict.nearest)
     lines += ["", "## Misconceptions", ""]
     if not ideas:
-        return "\n".join(
-            [*lines, "No wrong answer is in all cases what a known misconception gives; see the feedback.", ""]
-        )
-    lines += _table(("students", "exercise", "what they were told"), [(n, *idea) for idea, n in ideas.most_common()])
+        return "\n".join([*lines, "No wrong answer resembles a known misconception; see the feedback.", ""])
+    lines += ["In part: right on some cases on which the misconception is not, or wrong on others.", ""]
+    head = ("students", "of them in part", "exercise", "what they were told")
+    lines += _table(head, [(n, in_part[idea], *idea) for idea, n in ideas.most_common()])
     return "\n".join([*lines, ""])
 
 
