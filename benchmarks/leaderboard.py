@@ -21,28 +21,43 @@ ROOT = Path(__file__).resolve().parent.parent
 ENTRIES = ROOT / "benchmarks" / "entries"
 PAGE = ROOT / "docs" / "leaderboard.md"
 FIRST = "wanda.py"  # the baseline
-BY_MASK = ("magnitude", "ria", "gblm", "wanda_plus_plus", "owl", "dsnot", "sparsegpt", "admm", "alps", "swaps")
+BY_MASK = (
+    "magnitude",
+    "ria",
+    "scarce_readers",
+    "gblm",
+    "wanda_plus_plus",
+    "owl",
+    "dsnot",
+    "sparsegpt",
+    "admm",
+    "alps",
+    "swaps",
+)
 BY_UPDATE = ("wanda_obs", "sparsegpt", "admm", "alps")
 WITHOUT_PATTERN = {"owl", "dsnot"}  # these set sparsities or masks of their own
 APART = 0.05  # most that a perplexity may differ on another processor: SparseGPT's at 2:4 does by up to 4 %
 HEAD = """# Leaderboard
 
-One-shot pruning methods under the same rules. `benchmarks/leaderboard.py` judges the entries in
-`benchmarks/entries/` and draws this page from `results/leaderboard/`.
+One-shot pruning methods under the same rules. The entries are the files in `benchmarks/entries/`; this page is drawn from their
+judgements in `results/leaderboard/`.
 
 ## The rules
 
-A track fixes the model, how much is pruned, and whether the kept weights may change: `smollm2-50-mask`, `smollm2-2of4-update`.
+A track, such as `smollm2-50-mask`, fixes the model, how much is pruned ({amounts}), and whether the kept weights may
+change (`mask`, `update`). `wanda-judge --help` lists all.
 
 - **mask**: only the places of the zeros count. All other weights are the dense model's.
 - **update**: the kept weights may change. Embeddings, norms and the head may not.
 - **Data**: {sets} sets of {samples} calibration windows of {length} tokens of {calibration}; seeds 0, 1, 2. Without a pattern,
   the sparsity holds for the model as a whole.
 - **Two texts**: {windows} windows of {window:,} tokens each, from {evaluation}. The open one is read at every try. The held-out
-  one is read in a final judgement only, and "finals" counts how often that was done for an entry.
+  one is read in a final judgement only, and "finals" counts how often that was done for an entry, which goes by its `NAME`.
+- **Perplexity**: mean over the sets; in brackets, the lowest and the highest.
 - **Ratio**: perplexity over Wanda's on the held-out text, a geometric mean over the sets; in brackets, where 95 % of it lies when
   sets and windows are drawn again. If the interval holds 1.00, call the two level.
-- **Passes**: time to prune, in dense forward passes over the calibration windows, on the machine that judged.
+- **Passes**: time to prune, in dense forward passes over the calibration windows, on the machine that judged; the mean over the
+  sets.
 
 The default model's weights were quantised to 4 bits and are dequantised; see the [README](../README.md).
 
@@ -62,24 +77,29 @@ def score(weight, input_norm):  # [out, in], [in] -> [out, in]; the smallest are
 wanda-judge my_entry.py --track smollm2-50-mask
 ```
 
-(In the environment: `source .venv/bin/activate`.) A try takes about as long as three runs of `wanda.prune` and three evaluations:
-some minutes on two cores. It prints a line per set and the result beside Wanda's, and writes `my_entries/TRACK/NAME.json`.
+(In the environment: `source .venv/bin/activate`.) A try takes about as long as three runs of `wanda.prune` and four evaluations,
+some minutes on two cores, and a final judgement four evaluations more. It prints Wanda's figures, a line per set and the result,
+and writes `my_entries/TRACK/NAME.json`. The scores of a row (an output) are compared with each other; with a pattern, those
+within each group of inputs.
 
 Instead of `score`, the file may define `prepare(model, calibration, rules)`, which returns options for `wanda.prune` (`method`, and
-if you like `group`, `sparsity`, `update`, `propagate`), or `prune(model, calibration, rules)`, which prunes the model itself.
-`rules.amount` is how much to prune, as arguments of `wanda.prune`; an uneven sparsity must come to the track's within 0.1
+if you like `group` ("output" or "layer"), `sparsity`, `update`, `propagate`), or `prune(model, calibration, rules)`, which prunes the model itself.
+`rules.sparsity` is the track's, `rules.pattern` is None or such as "2:4", and `rules.amount` is the one of them that
+`wanda.prune` takes; an uneven sparsity must come to the track's within 0.1
 percentage points. The files in `benchmarks/entries/` are examples. What may be used is the model and the calibration windows.
 An entry is refused if a search finds that it can reach an evaluation text ([11](../notebooks/11_your_own_metric.ipynb) shows what
 the search finds, and what it does not).
 
-When it is done, judge it once on both texts, and send a pull request with your file and the JSON that this writes:
+When it is done, copy it to `benchmarks/entries/` under a name of its own, judge it once on both texts, and draw the page. A pull
+request holds the file, the JSON that this writes, the page, the file's name in `BY_MASK` or `BY_UPDATE` of
+`benchmarks/leaderboard.py`, and a test of its formula ([CONTRIBUTING.md](../CONTRIBUTING.md)):
 
 ```sh
 wanda-judge benchmarks/entries/my_entry.py --track smollm2-50-mask --final --out results/leaderboard
 python -m benchmarks.leaderboard --draw
 ```
 
-The workflow judges it again and compares. Models from the hub have tracks too, under the papers' usual protocol (C4, WikiText-2,
+The workflow judges it again: perplexities must agree within {apart:.0%}; time does not count. Models from the hub have tracks too, under the papers' usual protocol (C4, WikiText-2,
 zero-shot tasks), for machines that reach it: {hub}.
 """
 
@@ -155,11 +175,14 @@ def page():
     """The content of docs/leaderboard.md."""
     rules = TRACKS["smollm2-50-mask"]
     hub = ", ".join(f"`{model}-…`" for model in MODELS if model != "smollm2")
-    parts = [HEAD.format(**vars(rules), hub=hub)]
+    parts = [HEAD.format(**vars(rules), hub=hub, amounts=", ".join(f"`{name}`" for name in AMOUNTS), apart=APART)]
     for track in TRACKS:
         entries = standings.read(folder(track))
         if entries:
             parts.append(f"## {track}\n\n{_table(entries)}\n")
+            judged = {entry["file"] for entry in entries}
+            waiting = [path.stem for of, path in plan() if of == track and path.name not in judged]
+            parts += [f"Not judged yet: {', '.join(waiting)}.\n"] * bool(waiting)
     return "\n".join(parts)
 
 
@@ -202,6 +225,7 @@ def main(arguments=None):
         left = run(wanted, options.minutes)
         print(f"{left} judgements left" + ("; run again to continue" if left else ""))
     PAGE.write_text(page(), encoding="utf-8")
+    print(f"written to {PAGE}")
     return 0
 
 

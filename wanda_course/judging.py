@@ -79,7 +79,8 @@ def judge(entry, track, bench, say=None):
     judged = leaderboard.judge(entry.name, bench, **given, say=say)
     source, file = entry.path.read_text(encoding="utf-8"), entry.path.name
     digest = hashlib.sha256(source.encode()).hexdigest()
-    judged["provenance"]["command"] = f"wanda-judge {file} --track {track}"
+    final = " --final" * (leaderboard.TEXTS[-1] in bench.texts)
+    judged["provenance"]["command"] = f"wanda-judge {file} --track {track}{final}"
     return judged | {"track": track, "version": VERSION, "file": file, "source": source, "sha256": digest}
 
 
@@ -95,7 +96,7 @@ def summary(entry, baseline):
     beside = baseline is not None and standings.comparable(entry, baseline)
     ratios = standings.against(entry, baseline) if beside else {}
     for text, values in entry["perplexity"].items():
-        line = f"{text.replace('_', '-')} text: perplexity {sum(values) / len(values):.4g}"
+        line = f"{_called(text)}: perplexity {sum(values) / len(values):.4g}"
         line += f" ({', '.join(f'{value:.4g}' for value in values)}; dense {entry['dense'][text]:.4g})"
         if text in ratios:
             low, high = standings.interval(entry, baseline, text)
@@ -103,6 +104,18 @@ def summary(entry, baseline):
         lines.append(line)
     mean = sum(entry["forwards"]) / len(entry["forwards"])
     return "\n".join([*lines, f"time to prune: {mean:.1f} dense forward passes over the calibration windows"])
+
+
+def _called(text):
+    return f"{text.replace('_', '-')} text"
+
+
+def _try(score):
+    """Raise ValueError unless a score function returns a score of the right shape for a small layer."""
+    found = score(torch.rand(8, 6), torch.rand(6))
+    shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+    if shape != (8, 6):
+        raise ValueError(f"score must return a tensor of shape [out, in]; for a weight of shape (8, 6) it gave {shape}")
 
 
 def _track(name):
@@ -140,9 +153,13 @@ def main(arguments=None):
     try:
         entry = load(options.entry)
         if entry.way == "score":
-            entry.function(torch.rand(8, 6), torch.rand(6))  # before the model: that takes a moment
+            _try(entry.function)  # before the model: that takes minutes
         say("loading the model, and measuring it dense")
         bench = leaderboard.set_up(rules, texts, device="cuda" if torch.cuda.is_available() else None)
+        baseline = recorded(options.track)
+        for text in texts if baseline and baseline["rules"] == vars(rules) else ():
+            say(f"{BASELINE}, {_called(text)}: {', '.join(f'{value:.4g}' for value in baseline['perplexity'][text])}")
+        say(f"pruning for set 1 of {len(bench.calibrations)}")
         judged = judge(entry, options.track, bench, say)
     except Exception as error:
         line = _line(error, options.entry)
@@ -157,7 +174,7 @@ def main(arguments=None):
         before = next((one for one in standings.read(folder) if one["name"] == judged["name"]), {})
         judged["finals"] = before.get("finals", 0) + 1
     file = standings.write(judged, folder)
-    print(summary(judged, recorded(options.track)))
+    print(summary(judged, baseline))
     print(f"written to {file}")
     return 0
 

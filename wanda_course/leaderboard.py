@@ -160,8 +160,8 @@ def judge(name, bench, method=None, *, prepare=None, prune=None, say=None):
                 if not math.isfinite(entry["perplexity"][text][-1]):
                     raise ValueError(f"{name!r} leaves a model whose perplexity is {entry['perplexity'][text][-1]}")
             if say is not None:
-                found = ", ".join(f"{values[-1]:.4g}" for values in entry["perplexity"].values())
-                say(f"set {len(entry['sparsity'])} of {len(bench.calibrations)}: perplexity {found}")
+                found = (f"{values[-1]:.4g} ({text.replace('_', '-')})" for text, values in entry["perplexity"].items())
+                say(f"set {len(entry['sparsity'])} of {len(bench.calibrations)}: perplexity {', '.join(found)}")
             if bench.rules.zero_shot:
                 entry.setdefault("accuracy", []).append(zero_shot(bench.model, bench.tokenizer, PAPER_TASKS))
     calibrations = {f"calibration_{seed}": windows for seed, windows in enumerate(bench.calibrations)}

@@ -67,6 +67,17 @@ def test_ria(layer):
     assert torch.allclose(found["method"](weight, norm), by_entry(relative, 4, 6))
 
 
+def test_scarce_readers(layer):
+    weight, norm = layer
+    score = options("scarce_readers", None)["method"](weight, norm)
+
+    def raised(i, j):
+        column = sum(float(weight[k, j]) ** 2 for k in range(4)) / 4
+        return abs(weight[i, j]) * norm[j] / column**0.125
+
+    assert torch.allclose(score, by_entry(raised, 4, 6))
+
+
 def test_gblm():
     model = tiny()
     score, layer = options("gblm", model)["method"], layers(model)[3]

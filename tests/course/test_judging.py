@@ -131,9 +131,21 @@ def test_an_entry_under_a_pattern_with_an_update(command, tmp_path):
             "TypeError: score() takes 1 positional argument but 2 were given",
         ),
         (SCORE.replace("input_norm**0.5", "input_norm[:5]"), "RuntimeError: The size of tensor a (6) must match"),
+        (SCORE.replace("weight.abs() * ", ""), "for a weight of shape (8, 6) it gave (6,)"),
         (PRUNE.replace("    wanda.prune(", "    [][1] if calibration.ndim else wanda.prune("), "(my_entry.py, line 7)"),
     ],
-    ids=["no function", "two functions", "no name", "a leak", "a rule", "syntax", "arguments", "shapes", "an index"],
+    ids=[
+        "no function",
+        "two functions",
+        "no name",
+        "a leak",
+        "a rule",
+        "syntax",
+        "arguments",
+        "shapes",
+        "a vector",
+        "an index",
+    ],
 )
 def test_what_is_no_entry_is_not_judged(command, tmp_path, capsys, text, words):
     assert command(text) == 2
@@ -173,7 +185,9 @@ def test_a_recorded_baseline_is_shown_beside(command, tmp_path, monkeypatch, cap
     assert command(SCORE) == 0
     entry, baseline = written(tmp_path, "root-of-the-norm"), judging.recorded(TRACK)
     ratio = standings.against(entry, baseline)["open"]
-    assert f"×{ratio:.3f} of Wanda's (" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert f"×{ratio:.3f} of Wanda's (" in said.out
+    assert f"Wanda, open text: {baseline['perplexity']['open'][0]:.4g}, " in said.err
 
 
 def test_offline_tracks_follow_the_courses_protocol():
