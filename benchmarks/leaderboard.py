@@ -83,10 +83,9 @@ and writes `my_entries/TRACK/NAME.json`. The scores of a row (an output) are com
 within each group of inputs.
 
 Instead of `score`, the file may define `prepare(model, calibration, rules)`, which returns options for `wanda.prune` (`method`, and
-if you like `group` ("output" or "layer"), `sparsity`, `update`, `propagate`), or `prune(model, calibration, rules)`, which prunes the model itself.
-`rules.sparsity` is the track's, `rules.pattern` is None or such as "2:4", and `rules.amount` is the one of them that
-`wanda.prune` takes; an uneven sparsity must come to the track's within 0.1
-percentage points. The files in `benchmarks/entries/` are examples. What may be used is the model and the calibration windows.
+if you like `group` ("output" or "layer"), `sparsity`, `update`, `propagate`), or `prune(model, calibration, rules)`, which prunes
+the model itself. `rules.sparsity` is the track's, `rules.pattern` is None or such as "2:4", and `rules.amount` is the one of
+them that `wanda.prune` takes; an uneven sparsity must come to the track's within 0.1 percentage points. The files in `benchmarks/entries/` are examples. What may be used is the model and the calibration windows.
 An entry is refused if a search finds that it can reach an evaluation text ([11](../notebooks/11_your_own_metric.ipynb) shows what
 the search finds, and what it does not).
 
@@ -95,12 +94,14 @@ request holds the file, the JSON that this writes, the page, the file's name in 
 `benchmarks/leaderboard.py`, and a test of its formula ([CONTRIBUTING.md](../CONTRIBUTING.md)):
 
 ```sh
-wanda-judge benchmarks/entries/my_entry.py --track smollm2-50-mask --final --out results/leaderboard
+wanda-judge benchmarks/entries/root_of_the_norm.py --track smollm2-50-mask --final --out results/leaderboard
 python -m benchmarks.leaderboard --draw
 ```
 
-The workflow judges it again: perplexities must agree within {apart:.0%}; time does not count. Models from the hub have tracks too, under the papers' usual protocol (C4, WikiText-2,
-zero-shot tasks), for machines that reach it: {hub}.
+The workflow judges it again: perplexities must agree within {apart:.0%}; time does not count.
+
+Models from the hub have tracks too, under the papers' usual protocol (C4, WikiText-2, zero-shot tasks), for machines that reach
+it: {hub}.
 """
 
 
@@ -182,7 +183,8 @@ def page():
             parts.append(f"## {track}\n\n{_table(entries)}\n")
             judged = {entry["file"] for entry in entries}
             waiting = [path.stem for of, path in plan() if of == track and path.name not in judged]
-            parts += [f"Not judged yet: {', '.join(waiting)}.\n"] * bool(waiting)
+            if waiting:
+                parts.append(f"Not judged yet: {', '.join(waiting)}.\n")
     return "\n".join(parts)
 
 

@@ -215,7 +215,7 @@ def test_every_entry_is_planned_and_short():
     offline = {f"smollm2-{amount}-{way}" for amount in tracks.AMOUNTS for way in tracks.WAYS}
     assert {track for track, _ in board.plan()} == offline
     for path in planned:
-        assert len(path.read_text().splitlines()) <= 65, path.name
+        assert len(path.read_text().splitlines()) <= 50, path.name
 
 
 def test_judgements_are_current_and_the_page_is_drawn_from_them():
@@ -277,6 +277,14 @@ def test_what_is_missing_or_changed_is_judged_and_drawn(small, monkeypatch, caps
     monkeypatch.setattr(judging, "judge", None)  # nothing is judged twice
     assert board.main([]) == 0
     monkeypatch.undo()
+
+
+def test_the_page_names_what_is_not_judged_yet(small, capsys):
+    board.main([])
+    assert "Not judged yet" not in board.PAGE.read_text()
+    (small / "leaderboard" / "smollm2-50-mask" / "ria.json").unlink()
+    board.main(["--draw"])
+    assert "\nNot judged yet: ria.\n" in board.PAGE.read_text()
 
 
 def test_a_changed_entry_is_judged_again_and_counted(small, capsys):

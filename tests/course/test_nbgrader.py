@@ -60,8 +60,8 @@ def test_each_answer_gets_its_points(tmp_path):
         (folders[student] / solved.name).write_text(text.replace(line, instead), encoding="utf-8")
 
     nbgrader(tmp_path, "autograde", "pruning", "--create")
+    text = (tmp_path / "autograded" / "right" / "pruning" / solved.name).read_text(encoding="utf-8")
     for key in GRADED:  # the kernel has the secret: as many cases again
-        text = (tmp_path / "autograded" / "right" / "pruning" / solved.name).read_text(encoding="utf-8")
         assert f"✔ {key} {EXERCISES[key].title}: right on all {2 * len(EXERCISES[key].draw())} cases" in text
     nbgrader(tmp_path, "export")
     with (tmp_path / "grades.csv").open(encoding="utf-8") as file:

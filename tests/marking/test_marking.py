@@ -12,6 +12,7 @@ import pytest
 from nbformat.v4 import new_code_cell
 
 from wanda_course.exercises import EXERCISES
+from wanda_course.exercises.checker import outcomes
 from wanda_course.exercises.running import Outcome, unchanged
 from wanda_course.exercises.values import same
 from wanda_course.marking import cli, reports, submissions
@@ -133,7 +134,8 @@ def test_the_summary_names_the_misconception_that_an_answer_shares_in_part():
     """Eve's answer is wrong like Bob's on the first case that tells, and right on those after it."""
     examiner = Examiner("s")
     idea = EXERCISES["02.1"].misconceptions[0]
-    wrong, right = (examiner._known("02.1", function) for function in (idea.function, EXERCISES["02.1"].solution))
+    cases, _ = examiner.cases("02.1")
+    wrong, right = (outcomes(function, cases) for function in (idea.function, EXERCISES["02.1"].solution))
     first = next(place for place, pair in enumerate(zip(wrong, right, strict=True)) if not same(*pair, 0))
     partly = [*wrong[: first + 1], *right[first + 1 :]]
     marks = [Mark(name, "02.1", examiner.verdict("02.1", got)) for name, got in (("eve", partly), ("bob", wrong))]

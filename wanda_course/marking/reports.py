@@ -99,7 +99,7 @@ def summary(marks, problems, open_doors):
     lines += ["", "## Misconceptions", ""]
     if not ideas:
         return "\n".join([*lines, "No wrong answer resembles a known misconception; see the feedback.", ""])
-    lines += ["In part: right on some cases on which the misconception is not, or wrong on others.", ""]
+    lines += ["In part: on the first case that is not right, but not on all.", ""]
     head = ("students", "of them in part", "exercise", "what they were told")
     lines += _table(head, [(n, in_part[idea], *idea) for idea, n in ideas.most_common()])
     return "\n".join([*lines, ""])
